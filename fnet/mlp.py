@@ -1,0 +1,542 @@
+"""The multi-layer perceptron: its configuration, and pure functions of its parameters.
+
+Each hidden layer is linear, batch norm, activation, dropout; the last layer is linear and gives the logits.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet import losses, nn, tree
+from fnet import random as frandom
+from fnet.nn import Array, BatchNorm, BatchNormState, Linear, Reduce
+from fnet.random import Key
+
+INITIALIZERS = ("lecun_normal", "he_normal", "he_uniform", "glorot_uniform", "torch_uniform")
+DTYPES = ("float32", "float64")
+PREDICT_CHUNK = 512  # rows; so that all activations of a chunk stay in a core's cache
+
+
+class Layer(NamedTuple):
+    """Parameters of one layer: a linear map and, on hidden layers with batch norm, its scale and bias."""
+
+    linear: Linear
+    norm: BatchNorm | None
+
+
+Params: TypeAlias = tuple[Layer, ...]
+State: TypeAlias = tuple[BatchNormState, ...]  # one for each batch norm
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """The architecture. Its defaults are the report's best model (Table I).
+
+    >>> MLPConfig(sizes=(64, 32, 10), activation="gelu").hidden_sizes
+    (32,)
+
+    Raises:
+        TypeError, ValueError: a value that is not allowed; says what is.
+    """
+
+    sizes: tuple[int, ...] = (128, 256, 256, 256, 10)  # features, hidden layers, classes
+    activation: str = "relu"
+    batch_norm: bool = True
+    dropout: float = 0.3  # the share of hidden units that is dropped
+    input_dropout: float = 0.0  # the share of features that is dropped
+    initializer: str = "torch_uniform"  # see `init`
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        try:
+            sizes = tuple(size.__index__() for size in self.sizes)
+        except (AttributeError, TypeError):
+            raise TypeError(
+                "sizes must be integers: features, any hidden layers, classes, such as "
+                f"(128, 256, 10); got {self.sizes!r}"
+            ) from None
+        if len(sizes) < 2 or min(sizes) < 1 or sizes[-1] < 2:
+            raise ValueError(
+                "sizes must be positive: features, any hidden layers, 2 classes or more, such as "
+                f"(128, 256, 10); got {sizes}"
+            )
+        object.__setattr__(self, "sizes", sizes)
+        for name, allowed in (
+            ("activation", nn.ACTIVATION_NAMES),
+            ("initializer", INITIALIZERS),
+            ("dtype", DTYPES),
+            ("batch_norm", (True, False)),
+        ):
+            if getattr(self, name) not in allowed:
+                choices = ", ".join(str(choice) for choice in allowed)
+                raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
+        for name in ("dropout", "input_dropout"):
+            rate = getattr(self, name)
+            if not isinstance(rate, int | float) or not 0 <= rate < 1:
+                raise ValueError(f"{name} is the share that is dropped and must be in [0, 1); got {rate!r}")
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """The widths of the hidden layers."""
+        return self.sizes[1:-1]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return self.sizes[-1]
+
+
+class Aux(NamedTuple):
+    """What `loss_and_grads` returns beside the loss."""
+
+    state: State
+    logits: Array  # [batch, classes]
+
+
+# Parameters -----------------------------------------------------------------------------------------------------------
+
+
+def init(key: Key, config: MLPConfig) -> tuple[Params, State]:
+    """Random parameters, and the batch-norm state of a network that has seen nothing (mean 0, variance 1).
+
+    Weights are drawn with these standard deviations, in terms of the number of inputs and outputs of the layer:
+    `lecun_normal` sqrt(1 / in) (LeCun et al. 1998), `he_normal` and `he_uniform` sqrt(2 / in) (He et al. 2015),
+    `glorot_uniform` sqrt(2 / (in + out)) (Glorot & Bengio 2010), `torch_uniform` sqrt(1 / (3 in)), which is PyTorch's
+    default and draws the biases of linear layers too. Other biases are 0, and the scales of batch norms 1.
+
+    >>> params, state = init(frandom.key(0), MLPConfig(sizes=(4, 8, 3)))
+    >>> params[0].linear.w.shape, len(state)
+    ((4, 8), 1)
+    """
+    params, state = _empty_params(config), _empty_state(config)
+    for i, (layer_key, layer) in enumerate(zip(frandom.split(key, len(params)), params, strict=True)):
+        w_key, b_key = frandom.split(layer_key)
+        layer.linear.w[...] = _draw_weights(w_key, config.initializer, layer.linear.w)
+        if layer.linear.b is not None:
+            limit = math.sqrt(1 / config.sizes[i]) if config.initializer == "torch_uniform" else 0.0
+            layer.linear.b[...] = limit * frandom.uniform(b_key, layer.linear.b.shape, config.dtype, -1)
+        if layer.norm is not None:
+            layer.norm.scale[...] = 1
+            layer.norm.bias[...] = 0
+    for mean, var in state:
+        mean[...] = 0
+        var[...] = 1
+    return tree.freeze(params), tree.freeze(state)
+
+
+def _draw_weights(key: Key, initializer: str, w: Array) -> Array:
+    fan_in, fan_out = w.shape
+    match initializer:
+        case "lecun_normal":
+            return math.sqrt(1 / fan_in) * frandom.normal(key, w.shape, w.dtype)
+        case "he_normal":
+            return math.sqrt(2 / fan_in) * frandom.normal(key, w.shape, w.dtype)
+        case "he_uniform":
+            limit = math.sqrt(6 / fan_in)
+        case "glorot_uniform":
+            limit = math.sqrt(6 / (fan_in + fan_out))
+        case _:  # torch_uniform
+            limit = math.sqrt(1 / fan_in)
+    return frandom.uniform(key, w.shape, w.dtype, -limit, limit)
+
+
+def _shapes(config: MLPConfig) -> list[tuple[int, int]]:
+    """`[in, out]` of each layer."""
+    return list(itertools.pairwise(config.sizes))
+
+
+def _has_norm(config: MLPConfig, layer: int) -> bool:
+    return config.batch_norm and layer < len(config.hidden_sizes)
+
+
+def _empty_params(config: MLPConfig) -> Params:
+    """Parameters of the right shapes, with anything in them."""
+    params: list[Layer] = []
+    for i, (fan_in, fan_out) in enumerate(_shapes(config)):
+        w, first, second = (np.empty(s, config.dtype) for s in ((fan_in, fan_out), fan_out, fan_out))
+        if _has_norm(config, i):
+            params.append(Layer(Linear(w, None), BatchNorm(first, second)))
+        else:
+            params.append(Layer(Linear(w, first), None))
+    return tuple(params)
+
+
+def _empty_state(config: MLPConfig) -> State:
+    widths = config.hidden_sizes if config.batch_norm else ()
+    return tuple(BatchNormState(np.empty(width, config.dtype), np.empty(width, config.dtype)) for width in widths)
+
+
+def num_params(config: MLPConfig) -> int:
+    """The number of parameters.
+
+    >>> num_params(MLPConfig(sizes=(4, 8, 3)))
+    75
+    """
+    weights = sum(a * b for a, b in zip(config.sizes[:-1], config.sizes[1:], strict=True))
+    per_hidden = 2 if config.batch_norm else 1
+    return weights + per_hidden * sum(config.hidden_sizes) + config.num_classes
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+class Hidden(NamedTuple):
+    """Memory for one hidden layer, each `[batch, width]`."""
+
+    z: Array  # the linear map, then centred by the batch norm
+    h: Array  # the output; in the backward pass its cotangent
+    slope: Array  # of the activation
+    mask: Array  # of the dropout
+
+
+class Workspace(NamedTuple):
+    """Memory for the activations and gradients of a batch, see `workspace`."""
+
+    hidden: tuple[Hidden, ...]
+    features: tuple[Array, Array]  # x after input dropout, and its mask, each [batch, features]
+    grads: Params
+    frozen_grads: Params  # the same memory, read-only
+
+
+def workspace(config: MLPConfig, batch_size: int) -> Workspace:
+    """Memory that `loss_and_grads(..., donate=...)` computes in, call after call, instead of allocating its own.
+
+    At these sizes new memory costs as much time as the arithmetic, since the system maps and clears every page of it.
+    """
+
+    def empty(*shape: int) -> Array:
+        return np.empty(shape, config.dtype)
+
+    grads = _empty_params(config)
+    return Workspace(
+        hidden=tuple(Hidden(*(empty(batch_size, width) for _ in Hidden._fields)) for width in config.hidden_sizes),
+        features=(empty(batch_size, config.sizes[0]), empty(batch_size, config.sizes[0])),
+        grads=grads,
+        frozen_grads=tree.map(tree.frozen, grads),
+    )
+
+
+def loss_and_grads(
+    config: MLPConfig,
+    params: Params,
+    state: State,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    key: Key | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: npt.ArrayLike | None = None,
+    reduce: Reduce = nn.identity,
+    shard: slice = slice(None),
+    donate: Workspace | None = None,
+) -> tuple[tuple[float, Aux], Params]:
+    """The loss of a training batch and its gradient, as `jax.value_and_grad(loss, has_aux=True)` gives them.
+
+    The loss is the mean cross entropy `1/n sum_i l_i`, or with `sample_weight` the weighted mean
+    `sum_i w_i l_i / sum_i w_i`; the network is in training mode (batch statistics, dropout).
+
+    Args:
+        config: the architecture.
+        params, state: from `init` or an earlier step.
+        x: features, `[batch, features]`.
+        y: labels, `[batch]` integers; or targets, `[batch, classes]` probabilities.
+        key: for dropout; may be None where there is none.
+        label_smoothing: see `fnet.losses.label_targets`.
+        sample_weight: `[batch]`, not negative.
+        reduce, shard: for a batch shared among processes. Each passes the whole batch and computes the rows in `shard`;
+            `reduce` sums an array over the processes. Loss and gradients are then this process's share: their sum over
+            all processes is that of the batch.
+        donate: memory from `workspace`, as `donate_argnums` of `jax.jit`: the gradients are in it, so the next call with
+            it overwrites them. Not used for a batch of another size.
+
+    Returns:
+        `((loss, aux), grads)`: grads have the structure of params; `aux.state` is the new batch-norm state and
+        `aux.logits` are the logits, `[batch, classes]`.
+
+    Raises:
+        TypeError, ValueError: x, y, sample_weight, params or state that do not fit; dropout without a key; a batch of
+            one example with batch norm.
+    """
+    check_params(config, params, state)
+    x = check_features(config, x)
+    targets = _targets(config, y, len(x), label_smoothing)[shard]
+    weights = _example_weights(sample_weight, len(x), config.dtype)[shard]
+    memory = donate
+    if memory is None or len(memory.features[0]) != len(weights):
+        memory = workspace(config, len(weights))
+    logits, new_state, residuals = _forward(config, params, state, x, key, reduce, shard, memory)
+    loss = _backward(logits, targets, weights, residuals, reduce, memory)
+    return (loss, Aux(new_state, tree.freeze(logits))), memory.frozen_grads
+
+
+class _Residuals(NamedTuple):
+    linear: nn.LinearResiduals
+    norm: nn.BatchNormResiduals | None = None
+    slope: Array | None = None
+    mask: Array | None = None
+
+
+def _forward(
+    config: MLPConfig,
+    params: Params,
+    state: State,
+    x: Array,
+    key: Key | None,
+    reduce: Reduce,
+    shard: slice,
+    memory: Workspace,
+) -> tuple[Array, State, list[_Residuals]]:
+    """The network in training mode: the logits, the new state, and the residuals of each layer."""
+    count = len(x)
+    if count < 2 and config.batch_norm and config.hidden_sizes:
+        raise ValueError(
+            f"batch norm needs a training batch of at least 2 examples, but got {count}; "
+            "leave a last batch of one out, as fit does, or set batch_norm=False"
+        )
+    bits = _dropout_bits(config, key, count, shard)
+    x = x[shard]
+    if config.input_dropout:
+        x, _ = nn.dropout_fwd(next(bits), config.input_dropout, x, out=memory.features)
+    new_state: list[BatchNormState] = []
+    residuals: list[_Residuals] = []
+    for i, layer in enumerate(params[:-1]):
+        z, h, slope_out, mask_out = memory.hidden[i]
+        norm = mask = None
+        x, linear = nn.linear_fwd(layer.linear, x, out=z)
+        if layer.norm is not None:
+            (x, norm_state), norm = nn.batch_norm_fwd(layer.norm, state[i], x, reduce=reduce, count=count, out=(h, z))
+            new_state.append(tree.freeze(norm_state))
+        x, slope = nn.activation_fwd(config.activation, x, out=(h, slope_out))
+        if config.dropout:
+            x, mask = nn.dropout_fwd(next(bits), config.dropout, x, out=(h, mask_out))
+        residuals.append(_Residuals(linear, norm, slope, mask))
+    logits, linear = nn.linear_fwd(params[-1].linear, x)
+    residuals.append(_Residuals(linear))
+    return logits, tuple(new_state), residuals
+
+
+def _backward(
+    logits: Array,
+    targets: Array,
+    weights: Array,
+    residuals: list[_Residuals],
+    reduce: Reduce,
+    memory: Workspace,
+) -> float:
+    """The loss, and its gradient into `memory.grads`: the chain of `_bwd` calls, from the last layer to the first."""
+    losses_, cross_entropy = losses.softmax_cross_entropy_fwd(logits, targets)
+    cotangent = losses.softmax_cross_entropy_bwd(cross_entropy, weights)
+    for i in reversed(range(len(residuals))):
+        linear, norm, slope, mask = residuals[i]
+        grads = memory.grads[i]
+        if mask is not None:
+            nn.dropout_bwd(mask, cotangent, out=cotangent)
+        nn.activation_bwd(slope, cotangent, out=cotangent)
+        if norm is not None and grads.norm is not None:
+            nn.batch_norm_bwd(norm, cotangent, reduce=reduce, out=(grads.norm, cotangent))
+        below = memory.hidden[i - 1].h if i else None
+        nn.linear_bwd(linear, cotangent, input_cotangent=i > 0, out=(grads.linear, below))
+        if below is not None:
+            cotangent = below
+    return float(np.dot(losses_, weights))
+
+
+def _dropout_bits(config: MLPConfig, key: Key | None, count: int, shard: slice) -> Iterator[npt.NDArray[np.uint16]]:
+    """The random bits for the dropout of each layer in turn, in one draw for the whole batch."""
+    widths = (config.sizes[0],) if config.input_dropout else ()
+    widths += config.hidden_sizes if config.dropout else ()
+    if not widths:
+        return iter(())
+    if key is None:
+        raise ValueError(
+            "dropout needs a key: pass key=fnet.random.key(seed), a new one for each step; "
+            "or set dropout=0 and input_dropout=0 in the config"
+        )
+    draw = frandom.bits(key, (count * sum(widths),), np.uint16)
+    ends = [count * end for end in itertools.accumulate(widths)]
+    blocks = [draw[end - count * width : end] for end, width in zip(ends, widths, strict=True)]
+    return iter([block.reshape(count, -1)[shard] for block in blocks])
+
+
+def _targets(config: MLPConfig, y: npt.ArrayLike, count: int, label_smoothing: float) -> Array:
+    y = np.asarray(y)
+    if len(y) != count:
+        raise ValueError(f"x has {count} rows, but y has {len(y)}")
+    if y.ndim == 2 and y.dtype.kind == "f":
+        return losses.smooth_targets(y.astype(config.dtype, copy=False), label_smoothing)
+    return losses.label_targets(y, config.num_classes, label_smoothing, config.dtype)
+
+
+def _example_weights(sample_weight: npt.ArrayLike | None, count: int, dtype: str) -> Array:
+    """The factor of each example's loss: `w_i / sum w`."""
+    if sample_weight is None:
+        return np.full(count, 1 / count, dtype)
+    weights = np.asarray(sample_weight, dtype)
+    if weights.shape != (count,):
+        raise ValueError(f"sample_weight must have shape ({count},), but got {weights.shape}")
+    total = weights.sum()
+    if not (np.isfinite(total) and total > 0 and weights.min() >= 0):
+        raise ValueError(
+            "sample_weight must be finite, not negative, and not all 0; "
+            f"got {weights.min()} to {weights.max()} with sum {total}"
+        )
+    return weights / total
+
+
+# Inference ------------------------------------------------------------------------------------------------------------
+
+
+def forward(
+    config: MLPConfig,
+    params: Params,
+    state: State,
+    x: npt.ArrayLike,
+    *,
+    key: Key | None = None,
+    train: bool = False,
+) -> tuple[Array, State]:
+    """The logits `[batch, classes]` of features `[batch, features]`, and the batch-norm state.
+
+    With `train=True` batch norm uses and updates the statistics with those of the batch, and dropout drops, for which it
+    needs a key; otherwise the running statistics are used and the state comes back as it was.
+
+    Raises:
+        TypeError, ValueError: as `loss_and_grads`.
+    """
+    check_params(config, params, state)
+    if not train:
+        return tree.freeze(predict_logits(config, params, state, x)), state
+    x = check_features(config, x)
+    memory = workspace(config, len(x))
+    every = slice(None)
+    logits, state, _ = _forward(config, params, state, x, key, nn.identity, every, memory)
+    return tree.freeze(logits), state
+
+
+def predict_logits(config: MLPConfig, params: Params, state: State, x: npt.ArrayLike) -> Array:
+    """The logits `[rows, classes]` in inference mode, in chunks of rows, so that memory stays bounded.
+
+    Raises:
+        TypeError, ValueError: x, params or state that do not fit.
+    """
+    check_params(config, params, state)
+    config, params = fold_batch_norm(config, params, state)
+    x = np.asarray(x)
+    logits = np.empty((len(x) if x.ndim else 0, config.num_classes), config.dtype)
+    for start in range(0, max(len(logits), 1), PREDICT_CHUNK):
+        rows = slice(start, start + PREDICT_CHUNK)
+        h = check_features(config, x[rows] if x.ndim else x)
+        for layer in params[:-1]:
+            h, _ = nn.linear_fwd(layer.linear, h)
+            h, _ = nn.activation_fwd(config.activation, h, out=(h, np.empty_like(h)))
+        nn.linear_fwd(params[-1].linear, h, out=logits[rows])
+    return logits
+
+
+def predict_proba(config: MLPConfig, params: Params, state: State, x: npt.ArrayLike) -> Array:
+    """The probabilities `[rows, classes]`: `softmax(logits)`.
+
+    Raises:
+        TypeError, ValueError: as `predict_logits`.
+    """
+    return losses.softmax(predict_logits(config, params, state, x))
+
+
+def predict(config: MLPConfig, params: Params, state: State, x: npt.ArrayLike) -> npt.NDArray[np.intp]:
+    """The most probable class of each row, `[rows]` integers.
+
+    Raises:
+        TypeError, ValueError: as `predict_logits`.
+    """
+    return predict_logits(config, params, state, x).argmax(axis=1)
+
+
+def fold_batch_norm(config: MLPConfig, params: Params, state: State) -> tuple[MLPConfig, Params]:
+    """The same function in inference mode without batch norm: each is folded into the linear map in front of it.
+
+    `w' = w * s`, `b' = bias - mean * s` with `s = scale / sqrt(var + eps)`; so that prediction is products alone.
+
+    >>> config = MLPConfig(sizes=(4, 8, 3))
+    >>> fold_batch_norm(config, *init(frandom.key(0), config))[0].batch_norm
+    False
+    """
+    if not config.batch_norm:
+        return config, params
+    folded: list[Layer] = []
+    for i, layer in enumerate(params):
+        if layer.norm is None:
+            folded.append(layer)
+            continue
+        mean, var = (array.astype(np.float64) for array in state[i])
+        s = layer.norm.scale / np.sqrt(var + nn.BATCH_NORM_EPS)
+        w = layer.linear.w * s.astype(config.dtype)
+        b = (layer.norm.bias - mean * s).astype(config.dtype)
+        folded.append(Layer(Linear(tree.freeze(w), tree.freeze(b)), None))
+    return dataclasses.replace(config, batch_norm=False), tuple(folded)
+
+
+# Checks at the door ---------------------------------------------------------------------------------------------------
+
+
+def check_features(config: MLPConfig, x: npt.ArrayLike) -> Array:
+    """The features in the dtype of the config, if they are finite numbers `[batch, features]`."""
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"x must be numbers, but got dtype {x.dtype}")
+    if x.ndim != 2 or x.shape[1] != config.sizes[0]:
+        raise ValueError(f"x must have shape [batch, {config.sizes[0]}], but got {list(x.shape)}")
+    if len(x) == 0:
+        raise ValueError("x has no rows")
+    x = x.astype(config.dtype, copy=False)
+    finite = np.isfinite(x)
+    if not finite.all():
+        row, column = (int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(f"x must be finite, but x[{row}, {column}] is {x[row, column]}")
+    return x
+
+
+def check_params(config: MLPConfig, params: Params, state: State) -> None:
+    """Raise a ValueError that names the path and both shapes where params or state do not fit the config."""
+    if _fits(config, params, state):
+        return
+    expected_params, expected_state = _empty_params(config), _empty_state(config)
+    for name, expected, got in (("params", expected_params, params), ("state", expected_state, state)):
+        try:
+            pairs = tree.zip_leaves(expected, got)
+        except ValueError as error:
+            raise ValueError(f"{name} do not fit the config {config}: {error}") from None
+        paths = [path for path, _ in tree.flatten_with_path(expected)[0]]
+        for path, (want, leaf) in zip(paths, pairs, strict=True):
+            array = np.asarray(leaf)
+            if array.shape != want.shape or array.dtype != want.dtype:
+                raise ValueError(
+                    f"{name}{path} does not fit the config: expected {want.dtype}{list(want.shape)}, "
+                    f"but got {array.dtype}{list(array.shape)}"
+                )
+
+
+def _fits(config: MLPConfig, params: Params, state: State) -> bool:
+    """Whether params and state fit, in a few microseconds: this runs in every training step."""
+    dtype = np.dtype(config.dtype)
+    hidden = config.hidden_sizes if config.batch_norm else ()
+    try:
+        for i, ((linear, norm), shape) in enumerate(zip(params, _shapes(config), strict=True)):
+            if linear.w.shape != shape or linear.w.dtype != dtype:
+                return False
+            if (norm is not None) != _has_norm(config, i) or (linear.b is None) != (norm is not None):
+                return False
+            for vector in linear[1:] if norm is None else norm:
+                if vector.shape != shape[1:] or vector.dtype != dtype:
+                    return False
+        for (mean, var), width in zip(state, hidden, strict=True):
+            if not (mean.shape == var.shape == (width,) and mean.dtype == var.dtype == dtype):
+                return False
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return True
