@@ -1,0 +1,156 @@
+"""How good a classifier is: accuracy, confusion matrix, precision / recall / F1, calibration."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet.losses import check_labels
+from fnet.nn import Array
+from fnet.tree import freeze
+
+
+def accuracy(logits_or_labels: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """The share of examples that are classified right.
+
+    >>> accuracy([[0.1, 2.0], [3.0, 0.0]], [1, 1]), accuracy([1, 0], [1, 1])
+    (0.5, 0.5)
+
+    Args:
+        logits_or_labels: `[batch, classes]` logits or probabilities, or `[batch]` predicted labels.
+        labels: `[batch]`, the truth.
+
+    Raises:
+        ValueError: the numbers of examples differ, or there are none.
+    """
+    predictions, labels = np.asarray(logits_or_labels), np.asarray(labels)
+    if predictions.ndim == 2:
+        predictions = predictions.argmax(axis=1)
+    if predictions.shape != labels.shape or labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"expected as many predictions as labels, but got {predictions.shape} and {labels.shape}")
+    return float(np.mean(predictions == labels))
+
+
+def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.int64]:
+    """How often each class (row) is predicted as each class (column), `[classes, classes]`.
+
+    >>> confusion_matrix([0, 0, 1], [0, 1, 1], 2)
+    array([[1, 1],
+           [0, 1]])
+
+    Raises:
+        TypeError, ValueError: labels or predictions that are not integers in [0, num_classes).
+    """
+    labels, predictions = check_labels(labels, num_classes), check_labels(predictions, num_classes)
+    if len(labels) != len(predictions):
+        raise ValueError(f"got {len(labels)} labels, but {len(predictions)} predictions")
+    cells = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+class ClassificationReport(NamedTuple):
+    """Precision, recall and F1 of each class, and their averages; the report's Table II.
+
+    A quotient with nothing below is 0: the precision of a class that is never predicted, the recall of one that never
+    occurs.
+    """
+
+    precision: Array  # [classes]; of those predicted as the class, the share that is
+    recall: Array  # [classes]; of those in the class, the share that is predicted so
+    f1: Array  # [classes]; the harmonic mean of the two
+    support: npt.NDArray[np.int64]  # [classes]; examples in the class
+    accuracy: float
+    macro: tuple[float, float, float]  # means of precision, recall and F1 over the classes
+    weighted: tuple[float, float, float]  # the same, weighted with the support
+
+
+def classification_report(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> ClassificationReport:
+    """Precision, recall and F1 per class and on average.
+
+    >>> classification_report([0, 0, 1], [0, 1, 1], 2).recall
+    array([0.5, 1. ])
+
+    Raises:
+        TypeError, ValueError: as `confusion_matrix`, or no examples.
+    """
+    matrix = confusion_matrix(labels, predictions, num_classes)
+    right, support, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    if not support.sum():
+        raise ValueError("a report needs at least one example")
+    precision = _quotient(right, predicted)
+    recall = _quotient(right, support)
+    f1 = _quotient(2 * right, support + predicted)
+    scores = (precision, recall, f1)
+    macro = tuple(float(score.mean()) for score in scores)
+    weighted = tuple(float(np.average(score, weights=support)) for score in scores)
+    return ClassificationReport(
+        *freeze((precision, recall, f1, support)),
+        accuracy=float(right.sum() / support.sum()),
+        macro=(macro[0], macro[1], macro[2]),
+        weighted=(weighted[0], weighted[1], weighted[2]),
+    )
+
+
+def format_report(report: ClassificationReport, classes: tuple[int | str, ...] | None = None) -> str:
+    """The report as a table, in the layout of the report's Table II.
+
+    >>> print(format_report(classification_report([0, 0, 1], [0, 1, 1], 2), ("no", "yes")))
+    class          precision    recall        f1   support
+    no                  1.00      0.50      0.67         2
+    yes                 0.50      1.00      0.67         1
+    <BLANKLINE>
+    macro avg           0.75      0.75      0.67         3
+    weighted avg        0.83      0.67      0.67         3
+    accuracy                                0.67         3
+    """
+    names = [str(name) for name in classes or range(len(report.support))]
+    width = max(12, *(len(name) for name in names))
+    total = int(report.support.sum())
+
+    def line(name: str, scores: tuple[float, ...], support: int) -> str:
+        cells = "".join(f"{score:>10.2f}" for score in scores)
+        return f"{name:<{width}} {cells:>31}{support:>10}"
+
+    rows = zip(names, report.precision, report.recall, report.f1, report.support, strict=True)
+    return "\n".join(
+        [
+            f"{'class':<{width}} {'precision':>11}{'recall':>10}{'f1':>10}{'support':>10}",
+            *(line(name, (p, r, f), int(n)) for name, p, r, f, n in rows),
+            "",
+            line("macro avg", report.macro, total),
+            line("weighted avg", report.weighted, total),
+            line("accuracy", (report.accuracy,), total),
+        ]
+    )
+
+
+def expected_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, *, num_bins: int = 15) -> float:
+    """How far confidence and accuracy are apart: Guo et al. (2017), Eq. (3).
+
+    Examples are sorted by their highest probability into bins of equal width; the error is
+    `sum over bins of |bin| / n * |accuracy(bin) - mean confidence(bin)|`.
+
+    >>> expected_calibration_error([[0.75, 0.25]] * 4, [0, 0, 0, 1])
+    0.0
+
+    Args:
+        probabilities: `[batch, classes]`.
+        labels: `[batch]`, the truth.
+
+    Raises:
+        TypeError, ValueError: shapes that do not fit, labels out of range, or no examples.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    if probabilities.ndim != 2 or len(probabilities) == 0:
+        raise ValueError(f"probabilities must be [batch, classes]; got {probabilities.shape}")
+    labels = check_labels(labels, probabilities.shape[1])
+    if len(labels) != len(probabilities):
+        raise ValueError(f"got {len(labels)} labels for {len(probabilities)} rows of probabilities")
+    confidence = probabilities.max(axis=1)
+    gap = (probabilities.argmax(axis=1) == labels) - confidence
+    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    return float(np.abs(np.bincount(bins, gap, num_bins)).sum() / len(labels))
+
+
+def _quotient(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Array:
+    return np.divide(a, b, out=np.zeros(len(a)), where=b > 0)

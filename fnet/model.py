@@ -1,0 +1,126 @@
+"""A trained classifier as one value and one file: network, standardizer and class names, for raw features.
+
+It may be an ensemble: several networks of one architecture, whose probabilities are averaged (Hansen & Salamon 1990).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet import checkpoint, data, losses, mlp, tree
+from fnet import random as frandom
+from fnet.data import Classes, Standardizer
+from fnet.mlp import MLPConfig, Params, State
+from fnet.nn import Array
+
+FORMAT = "fnet classifier 1"
+CHUNK = 4096  # rows predicted at a time
+
+
+class Model(NamedTuple):
+    """A classifier of raw features."""
+
+    config: MLPConfig
+    members: tuple[tuple[Params, State], ...]  # one network, or those of an ensemble
+    standardizer: Standardizer
+    classes: Classes
+    temperature: float = 1.0  # the logits are divided by it
+    provenance: Mapping[str, Any] = {}  # how it was trained, for people; JSON
+
+
+def predict_proba(model: Model, x: npt.ArrayLike) -> Array:
+    """Probabilities `[rows, classes]` of raw features: the mean of `softmax(logits / temperature)` over the members.
+
+    Raises:
+        TypeError, ValueError: x is not finite numbers `[rows, features]`.
+    """
+    x = np.asarray(x)
+    networks = [mlp.fold_batch_norm(model.config, *member) for member in model.members]
+    parts: list[Array] = []
+    for start in range(0, max(len(x) if x.ndim else 1, 1), CHUNK):
+        part = data.standardize(model.standardizer, x[start : start + CHUNK] if x.ndim else x)
+        logits = [mlp.predict_logits(config, params, (), part) for config, params in networks]
+        parts.append(sum(losses.softmax(z / model.temperature) for z in logits) / len(networks))
+    return np.concatenate(parts)
+
+
+def predict(model: Model, x: npt.ArrayLike) -> npt.NDArray[Any]:
+    """The most probable class of each row of raw features, as the user knows it.
+
+    Raises:
+        TypeError, ValueError: as `predict_proba`.
+    """
+    return np.asarray(model.classes)[predict_proba(model, x).argmax(axis=1)]
+
+
+def save(path: str | Path, model: Model) -> None:
+    """Write a model to a file that `load` and `scripts/predict.py` read; the same model gives the same bytes.
+
+    Raises:
+        OSError: the file cannot be written; an old one is still there.
+    """
+    checkpoint.save(path, (model.members, model.standardizer), metadata=_metadata(model))
+
+
+def load(path: str | Path) -> Model:
+    """The model in a file that `save` wrote.
+
+    Raises:
+        FileNotFoundError, PermissionError: the file cannot be opened.
+        ValueError: it is damaged, or no model.
+    """
+    metadata = checkpoint.load_metadata(path)
+    model = _skeleton(str(path), metadata)
+    members, standardizer = checkpoint.load(path, (model.members, model.standardizer))
+    return checked(str(path), model._replace(members=members, standardizer=standardizer))
+
+
+def checked(source: str, model: Model) -> Model:
+    """The model, if all its numbers are finite and no variance or divisor is out of range."""
+    for path, leaf in tree.flatten_with_path((model.members, model.standardizer))[0]:
+        if not np.isfinite(leaf).all():
+            raise ValueError(f"{source}: {path} of the model is not finite")
+    if not (model.standardizer.std > 0).all():
+        raise ValueError(f"{source}: the standard deviations of the standardizer are not positive")
+    if not all((norm.var >= 0).all() for _, state in model.members for norm in state):
+        raise ValueError(f"{source}: a running variance of the model is negative")
+    return model
+
+
+def _metadata(model: Model) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "config": dataclasses.asdict(model.config),
+        "members": len(model.members),
+        "classes": list(model.classes),
+        "temperature": model.temperature,
+        "standardizer_dtype": model.standardizer.mean.dtype.name,
+        "provenance": dict(model.provenance),
+    }
+
+
+def _skeleton(source: str, metadata: Mapping[str, Any]) -> Model:
+    """A model as the metadata describe it, with any numbers in it."""
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{source} is no model of this version: its format is {metadata.get('format')!r}")
+    try:
+        fields = dict(metadata["config"])
+        config = MLPConfig(**{**fields, "sizes": tuple(fields["sizes"])})
+        if not 1 <= metadata["members"] <= 10_000:
+            raise ValueError(f"{metadata['members']} members")
+        member = mlp.init(frandom.key(0), config)
+        empty = np.ones(config.sizes[0], metadata["standardizer_dtype"])
+        return Model(
+            config,
+            (member,) * metadata["members"],
+            Standardizer(empty, empty),
+            tuple(metadata["classes"]),
+            float(metadata["temperature"]),
+            metadata["provenance"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{source} is no model: {type(error).__name__} {error}") from None

@@ -1,0 +1,91 @@
+"""Pictures of a run, with matplotlib (the extra `train`): the report's Fig. 5, 6 and 7."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet.train import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 150
+
+
+def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", test: float | None = None) -> "Figure":
+    """Accuracy or loss per epoch, training and validation; the report's Fig. 5 and 6.
+
+    Args:
+        records: from `fnet.fit`, finished epochs.
+        metric: "accuracy" or "loss".
+        test: the value on the test set after training, drawn as a line.
+    """
+    figure, axes = _figure(6.4, 4.2)
+    epochs = [record.epoch for record in records]
+    for split, label, color in (("train", "training", "C0"), ("valid", "validation", "C1")):
+        values = [getattr(record, f"{split}_{metric}") for record in records]
+        if any(value is not None for value in values):
+            axes.plot(epochs, values, color=color, label=label, marker=".", markersize=4)
+    if test is not None:
+        axes.axhline(test, color="C2", linestyle="--", linewidth=1, label=f"test: {test:.4f}")
+    _label(axes, metric, title)
+    axes.legend()
+    return figure
+
+
+def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "", legend: str = "") -> "Figure":
+    """One curve a group with a band of its spread: the mean over runs, and one standard deviation to either side.
+
+    Args:
+        groups: label to `[runs, epochs]` values.
+    """
+    figure, axes = _figure(6.4, 4.2)
+    for label, runs in groups.items():
+        values = np.asarray(runs, np.float64)
+        mean, spread = values.mean(axis=0), values.std(axis=0)
+        epochs = np.arange(1, values.shape[1] + 1)
+        (line,) = axes.plot(epochs, mean, label=label, linewidth=1.4)
+        axes.fill_between(epochs, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
+    _label(axes, f"validation {metric}", title)
+    axes.legend(title=legend or None)
+    return figure
+
+
+def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: str = "") -> "Figure":
+    """The confusion matrix with its numbers, rows the truth; the report's Fig. 7."""
+    counts = np.asarray(matrix)
+    side = min(max(4.5, 0.62 * len(counts) + 1.8), 16)
+    figure, axes = _figure(side + 0.8, side)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class")
+    names = [str(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(title)
+    if len(counts) <= 25:
+        for (i, j), count in np.ndenumerate(counts):
+            color = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, str(count), ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def _figure(width: float, height: float) -> tuple["Figure", Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('pictures need matplotlib: python -m pip install "fnet[train]"') from None
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _label(axes: Any, metric: str, title: str) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(metric)
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,95 @@
+"""For unit tests of code that uses fnet: gradients against finite differences, and assertions about trees."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fnet import tree
+from fnet.tree import PyTree
+
+
+def check_grads(
+    f_and_grads: Callable[[PyTree], tuple[float, PyTree]],
+    params: PyTree,
+    *,
+    eps: float = 1e-6,
+    rtol: float = 1e-6,
+    atol: float = 1e-8,
+) -> None:
+    """Check a gradient against central differences, element by element.
+
+    `df/dp_i` is compared with `(f(p + eps e_i) - f(p - eps e_i)) / (2 eps)`. Use float64 parameters, and a point away from
+    kinks such as that of a ReLU at 0.
+
+    >>> check_grads(lambda w: (float(w @ w), 2 * w), np.array([1.0, 2.0]))
+
+    Args:
+        f_and_grads: from params to a number and its gradient, which has the structure of params.
+        params: a tree of float64 arrays.
+        eps: the step.
+        rtol, atol: as in `numpy.testing.assert_allclose`.
+
+    Raises:
+        AssertionError: an element differs; names the path, the index and both values.
+        TypeError: a leaf that is not float64.
+    """
+    for path, leaf in tree.flatten_with_path(params)[0]:
+        if np.asarray(leaf).dtype != np.float64:
+            raise TypeError(f"leaf {path or '(the tree)'} must be float64 for finite differences")
+    grads = f_and_grads(params)[1]
+    flat, unravel = tree.ravel(params)
+    numeric = np.empty_like(flat)
+    for i in range(len(flat)):
+        up, down = flat.copy(), flat.copy()
+        up[i] += eps
+        down[i] -= eps
+        difference = f_and_grads(unravel(up))[0] - f_and_grads(unravel(down))[0]
+        numeric[i] = difference / (2 * eps)
+    assert_trees_close(grads, unravel(numeric), rtol=rtol, atol=atol)
+
+
+def assert_trees_close(actual: PyTree, expected: PyTree, *, rtol: float = 1e-6, atol: float = 0.0) -> None:
+    """Check that two trees have one structure and nearly equal leaves, `|a - e| <= atol + rtol |e|`.
+
+    >>> assert_trees_close((1.0, [2.0]), (1.0, [2.0 + 1e-9]))
+
+    Raises:
+        AssertionError: names the path of the first leaf that differs, its worst element and both values.
+    """
+    for path, a, e in _leaf_pairs(actual, expected):
+        a, e = np.asarray(a), np.asarray(e)
+        if a.shape != e.shape:
+            raise AssertionError(f"leaf {path}: shape {a.shape}, expected {e.shape}")
+        wrong = ~np.isclose(a, e, rtol=rtol, atol=atol, equal_nan=True)
+        if wrong.any():
+            excess = np.where(wrong, np.abs(a - e), -1)
+            worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), a.shape))
+            raise AssertionError(
+                f"leaf {path}: {int(wrong.sum())} of {a.size} elements differ, the worst at "
+                f"{list(worst)}: {a[worst]!r}, expected {e[worst]!r}"
+            )
+
+
+def assert_trees_equal(actual: PyTree, expected: PyTree) -> None:
+    """Check that two trees have one structure and the same leaves, bit for bit, dtypes too.
+
+    >>> assert_trees_equal((np.zeros(2),), (np.zeros(2),))
+
+    Raises:
+        AssertionError: names the path of the first leaf that differs.
+    """
+    for path, a, e in _leaf_pairs(actual, expected):
+        a, e = np.asarray(a), np.asarray(e)
+        if a.dtype != e.dtype or a.shape != e.shape or a.tobytes() != e.tobytes():
+            raise AssertionError(
+                f"leaf {path}: {a.dtype}{list(a.shape)} and {e.dtype}{list(e.shape)} are not the same bits"
+            )
+
+
+def _leaf_pairs(actual: PyTree, expected: PyTree) -> list[tuple[str, object, object]]:
+    try:
+        pairs = tree.zip_leaves(expected, actual)
+    except ValueError as error:
+        raise AssertionError(str(error)) from None
+    paths = [path or "(the tree)" for path, _ in tree.flatten_with_path(expected)[0]]
+    return [(path, a, e) for path, (e, a) in zip(paths, pairs, strict=True)]
