@@ -126,7 +126,7 @@ def _read_header(file: IO[bytes], source: str) -> tuple[tuple[int, ...], bool, n
         )
     if dtype.fields is not None or dtype.subdtype is not None or dtype.kind not in "biufcUSmM":
         raise ValueError(f"{source} holds {dtype}; expected plain numbers or strings")
-    if not all(isinstance(dim, int) and dim >= 0 for dim in shape):
+    if min(shape, default=0) < 0:
         raise ValueError(f"{source} is damaged: its shape is {shape}")
     return shape, bool(fortran), dtype
 

@@ -1,6 +1,5 @@
 """Noise in the training examples, as pure functions of a key."""
 
-
 from fnet import random as frandom
 from fnet.nn import Array
 from fnet.random import Key
@@ -12,6 +11,7 @@ def mixup(key: Key, x: Array, targets: Array, alpha: float) -> tuple[Array, Arra
     `x' = c x + (1 - c) x[p]` and `targets' = c targets + (1 - c) targets[p]`, with one c from Beta(alpha, alpha) and a
     random permutation p of the batch.
 
+    >>> import numpy as np
     >>> x, targets = mixup(frandom.key(0), np.ones((2, 3)), np.eye(2), 0.4)
     >>> targets.sum(axis=1)
     array([1., 1.])
@@ -34,6 +34,7 @@ def mixup(key: Key, x: Array, targets: Array, alpha: float) -> tuple[Array, Arra
 def gaussian_noise(key: Key, x: Array, std: float) -> Array:
     """`x + std * noise`, with standard normal noise: Bishop (1995).
 
+    >>> import numpy as np
     >>> gaussian_noise(frandom.key(0), np.zeros((1, 2)), 0.0)
     array([[0., 0.]])
 

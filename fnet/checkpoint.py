@@ -170,7 +170,7 @@ def _to_array(path: str, leaf: Any) -> Array:
     known = isinstance(leaf, (np.ndarray, np.generic, *_SCALARS))
     if not known or array.dtype.hasobject or array.dtype.fields is not None:
         raise TypeError(
-            f"leaf {path or '(the tree)'} is a {type(leaf).__name__} of {array.dtype}; "
+            f"leaf {path or '(the tree)'} is a {leaf.__class__.__name__} of {array.dtype}; "
             "expected an array of numbers or strings, a number or a string"
         )
     return array

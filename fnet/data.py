@@ -242,8 +242,9 @@ def _checked(source: str, x: Array, labels: Array) -> tuple[Array, Array]:
 def digits() -> tuple[Dataset, Dataset]:
     """Handwritten digits: 1,437 training and 360 test images of 8 x 8 pixels (values 0 to 16), 10 classes.
 
-    A fixed stratified split, in random order, of the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak,
-    1998, UCI Machine Learning Repository, doi:10.24432/C50P49, CC BY 4.0), the part that scikit-learn ships.
+    A fixed stratified split, in random order, of the test set of "Optical Recognition of Handwritten Digits", the part
+    that scikit-learn ships: E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49,
+    licence CC BY 4.0.
 
     >>> train, test = digits()
     >>> train.x.shape, test.x.shape
@@ -310,7 +311,7 @@ def fingerprint(dataset: Dataset) -> str:
     for array in (dataset.x, dataset.y):
         sha256.update(f"{array.dtype.str}{array.shape}".encode())
         for start in range(0, len(array), CHUNK):
-            sha256.update(np.ascontiguousarray(array[start : start + CHUNK]))
+            sha256.update(array[start : start + CHUNK].tobytes())
     sha256.update(repr(dataset.classes).encode())
     return sha256.hexdigest()
 

@@ -1,7 +1,7 @@
 """Softmax and cross entropy. Losses are per example, as in Optax; the caller takes the mean.
 
-Classes are on the last axis. All are computed from `logits - max(logits)`, so that no exponential overflows: the report's
-Eq. (5) and (6), and Goodfellow, Bengio & Courville (2016), section 4.1.
+Classes are on the last axis. All are computed from `logits - max(logits)`, so that no exponential overflows: the
+report's Eq. (5) and (6), and Goodfellow, Bengio & Courville (2016), section 4.1.
 """
 
 from typing import NamedTuple

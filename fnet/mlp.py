@@ -252,8 +252,8 @@ def loss_and_grads(
         reduce, shard: for a batch shared among processes. Each passes the whole batch and computes the rows in `shard`;
             `reduce` sums an array over the processes. Loss and gradients are then this process's share: their sum over
             all processes is that of the batch.
-        donate: memory from `workspace`, as `donate_argnums` of `jax.jit`: the gradients are in it, so the next call with
-            it overwrites them. Not used for a batch of another size.
+        donate: memory from `workspace`, as `donate_argnums` of `jax.jit`: the gradients are in it, so the next call
+            with it overwrites them. Not used for a batch of another size.
 
     Returns:
         `((loss, aux), grads)`: grads have the structure of params; `aux.state` is the new batch-norm state and
@@ -403,8 +403,8 @@ def forward(
 ) -> tuple[Array, State]:
     """The logits `[batch, classes]` of features `[batch, features]`, and the batch-norm state.
 
-    With `train=True` batch norm uses and updates the statistics with those of the batch, and dropout drops, for which it
-    needs a key; otherwise the running statistics are used and the state comes back as it was.
+    With `train=True` batch norm uses and updates the statistics with those of the batch, and dropout drops, for which
+    it needs a key; otherwise the running statistics are used and the state comes back as it was.
 
     Raises:
         TypeError, ValueError: as `loss_and_grads`.
@@ -531,8 +531,9 @@ def _fits(config: MLPConfig, params: Params, state: State) -> bool:
                 return False
             if (norm is not None) != _has_norm(config, i) or (linear.b is None) != (norm is not None):
                 return False
-            for vector in linear[1:] if norm is None else norm:
-                if vector.shape != shape[1:] or vector.dtype != dtype:
+            vectors = (linear.b,) if norm is None else norm
+            for vector in vectors:
+                if vector is None or vector.shape != shape[1:] or vector.dtype != dtype:
                     return False
         for (mean, var), width in zip(state, hidden, strict=True):
             if not (mean.shape == var.shape == (width,) and mean.dtype == var.dtype == dtype):

@@ -44,7 +44,7 @@ def predict_proba(model: Model, x: npt.ArrayLike) -> Array:
     for start in range(0, max(len(x) if x.ndim else 1, 1), CHUNK):
         part = data.standardize(model.standardizer, x[start : start + CHUNK] if x.ndim else x)
         logits = [mlp.predict_logits(config, params, (), part) for config, params in networks]
-        parts.append(sum(losses.softmax(z / model.temperature) for z in logits) / len(networks))
+        parts.append(np.mean([losses.softmax(z / model.temperature) for z in logits], axis=0))
     return np.concatenate(parts)
 
 
@@ -108,8 +108,8 @@ def _skeleton(source: str, metadata: Mapping[str, Any]) -> Model:
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{source} is no model of this version: its format is {metadata.get('format')!r}")
     try:
-        fields = dict(metadata["config"])
-        config = MLPConfig(**{**fields, "sizes": tuple(fields["sizes"])})
+        fields: dict[str, Any] = dict(metadata["config"])
+        config = MLPConfig(**fields)
         if not 1 <= metadata["members"] <= 10_000:
             raise ValueError(f"{metadata['members']} members")
         member = mlp.init(frandom.key(0), config)

@@ -101,7 +101,7 @@ class BatchNormResiduals(NamedTuple):
     centered: Array  # [batch, features]; x - mean
     inv_std: Array  # [features]; 1 / sqrt(var + eps)
     scale: Array  # [features]
-    count: int  # examples in the batch, over all processes
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # examples in the batch, over all processes
 
 
 def batch_norm_fwd(
@@ -330,8 +330,8 @@ def dropout_fwd(
 ) -> tuple[Array, Array]:
     """Inverted dropout: `y = x * mask`, where the mask is 0 for the dropped units and `1 / kept share` for the others.
 
-    Srivastava et al. (2014); the report's II.B.6. A unit is kept where its 16 random bits reach `65536 * rate`, rounded;
-    the kept units are scaled by one over the share that this threshold really keeps, so y has the mean of x.
+    Srivastava et al. (2014); the report's II.B.6. A unit is kept where its 16 random bits reach `65536 * rate`,
+    rounded; the kept units are scaled by one over the share that this threshold really keeps, so y has the mean of x.
 
     Args:
         bits: of the shape of x, as `fnet.random.bits(key, x.shape, numpy.uint16)` draws them.

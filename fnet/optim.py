@@ -6,6 +6,7 @@ the time of an update goes into moving memory.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -28,7 +29,7 @@ CHUNK = 65536  # elements; so that the four arrays of a chunk and a temporary st
 class SGDState(NamedTuple):
     """State of SGD with momentum."""
 
-    count: np.int64  # updates so far
+    count: np.int64  # pyright: ignore[reportIncompatibleMethodOverride]  # updates so far
     velocity: PyTree  # as params
 
 
@@ -93,7 +94,7 @@ def sgd_update(
 class AdamState(NamedTuple):
     """State of Adam."""
 
-    count: np.int64  # updates so far
+    count: np.int64  # pyright: ignore[reportIncompatibleMethodOverride]  # updates so far
     mu: PyTree  # as params; the moving mean of the gradients
     nu: PyTree  # as params; the moving mean of their squares
 
@@ -117,7 +118,7 @@ def adam_update(
     decay_mask: DecayMask | None = None,
     donate: bool = False,
 ) -> tuple[P, AdamState]:
-    """Adam: Kingma & Ba (2015), Algorithm 1; with decoupled weight decay (Loshchilov & Hutter 2019; the report's Eq. (4)).
+    """Adam: Kingma & Ba (2015), Algorithm 1; with decoupled weight decay: Loshchilov & Hutter (2019).
 
     With learning rate eta, weight decay alpha and t updates, this one included::
 
@@ -125,7 +126,7 @@ def adam_update(
         nu <- b2 nu + (1 - b2) g^2
         p <- p - eta (mu / (1 - b1^t)) / (sqrt(nu / (1 - b2^t)) + eps) - eta alpha p
 
-    Without bias correction the two divisors `1 - b^t` are 1: the report's Eq. (9)-(11).
+    Without bias correction the two divisors `1 - b^t` are 1: the report's Eq. (9)-(11); the decay is its Eq. (4).
 
     Args:
         params, grads, opt_state: trees of one structure, and the state from `adam_init` or the last update.
@@ -187,7 +188,8 @@ def clip_by_global_norm(grads: P, max_norm: float) -> P:
     norm = tree.global_norm(grads)
     if norm <= max_norm:
         return grads
-    return tree.freeze(tree.map(lambda g: g * (max_norm / norm), grads))
+    scale = max_norm / norm
+    return tree.freeze(tree.map(partial(np.multiply, scale), grads))
 
 
 def ema_update(ema: P, params: P, *, decay: float, donate: bool = False) -> P:

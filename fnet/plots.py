@@ -23,7 +23,7 @@ def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", tes
         test: the value on the test set after training, drawn as a line.
     """
     figure, axes = _figure(6.4, 4.2)
-    epochs = [record.epoch for record in records]
+    epochs = np.array([record.epoch for record in records])
     for split, label, color in (("train", "training", "C0"), ("valid", "validation", "C1")):
         values = [getattr(record, f"{split}_{metric}") for record in records]
         if any(value is not None for value in values):
@@ -45,9 +45,9 @@ def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "",
     for label, runs in groups.items():
         values = np.asarray(runs, np.float64)
         mean, spread = values.mean(axis=0), values.std(axis=0)
-        epochs = np.arange(1, values.shape[1] + 1)
-        (line,) = axes.plot(epochs, mean, label=label, linewidth=1.4)
-        axes.fill_between(epochs, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
+        x = list(range(1, values.shape[1] + 1))
+        (line,) = axes.plot(x, mean, label=label, linewidth=1.4)
+        axes.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
     _label(axes, f"validation {metric}", title)
     axes.legend(title=legend or None)
     return figure
@@ -60,7 +60,9 @@ def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: st
     figure, axes = _figure(side + 0.8, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class")
+    figure.colorbar(  # pyright: ignore[reportUnknownMemberType]
+        image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class"
+    )
     names = [str(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(names)), names)

@@ -86,8 +86,9 @@ def uniform(
     dtype = _floating(dtype)
     if not minval < maxval:
         raise ValueError(f"minval must be less than maxval, but got {minval} and {maxval}")
-    word, drop, keep = (np.uint32, 8, 24) if dtype == np.float32 else (np.uint64, 11, 53)
-    unit = (bits(key, shape, word) >> word(drop)).astype(dtype) * dtype.type(2.0**-keep)
+    word, drop, keep = ("uint32", 8, 24) if dtype == np.float32 else ("uint64", 11, 53)
+    draw = bits(key, shape, word)
+    unit = (draw >> draw.dtype.type(drop)).astype(dtype) * dtype.type(2.0**-keep)
     below = np.nextafter(dtype.type(maxval), dtype.type(minval))  # rounding must not give maxval
     return np.minimum(unit * dtype.type(maxval - minval) + dtype.type(minval), below)
 
@@ -158,16 +159,16 @@ def _bit_generator(key: Key) -> np.random.SFC64:
 
 
 def _words(sequence: np.random.SeedSequence) -> Key:
-    words = sequence.generate_state(4)
+    words = sequence.generate_state(4).astype(np.uint32, copy=False)
     words.flags.writeable = False
     return words
 
 
-def _entropy(key: Key) -> list[int]:
-    if not isinstance(key, np.ndarray) or key.dtype != np.uint32 or key.shape != (4,):
-        got = f"{key.dtype}{list(key.shape)}" if isinstance(key, np.ndarray) else repr(key)
-        raise TypeError(f"key must come from fnet.random.key(seed), split or fold_in, but got {got}")
-    return key.tolist()
+def _entropy(key: Any) -> list[int]:
+    words = np.asarray(key)
+    if words.dtype != np.uint32 or words.shape != (4,):
+        raise TypeError(f"key must come from fnet.random.key(seed), split or fold_in, but got {key!r}")
+    return words.tolist()
 
 
 def _natural(name: str, value: Any) -> int:
@@ -189,6 +190,6 @@ def _shape(shape: Shape) -> tuple[int, ...]:
 
 def _floating(dtype: npt.DTypeLike) -> np.dtype[Any]:
     dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
+    if dtype.name not in ("float32", "float64"):
         raise TypeError(f"dtype must be float32 or float64, not {dtype}")
     return dtype

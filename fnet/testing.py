@@ -18,8 +18,8 @@ def check_grads(
 ) -> None:
     """Check a gradient against central differences, element by element.
 
-    `df/dp_i` is compared with `(f(p + eps e_i) - f(p - eps e_i)) / (2 eps)`. Use float64 parameters, and a point away from
-    kinks such as that of a ReLU at 0.
+    `df/dp_i` is compared with `(f(p + eps e_i) - f(p - eps e_i)) / (2 eps)`. Use float64 parameters, and a point away
+    from kinks such as that of a ReLU at 0.
 
     >>> check_grads(lambda w: (float(w @ w), 2 * w), np.array([1.0, 2.0]))
 

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -112,7 +113,7 @@ class Totals(NamedTuple):
 
     loss: np.float64
     correct: np.int64
-    count: np.int64
+    count: np.int64  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 _NO_TOTALS = Totals(np.float64(0), np.int64(0), np.int64(0))
@@ -145,7 +146,7 @@ class StepMetrics(NamedTuple):
 
     loss: float  # the mean over the batch, before the update
     correct: int  # examples classified right, in training mode
-    count: int  # examples
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # examples
 
 
 class Evaluation(NamedTuple):
@@ -226,8 +227,8 @@ def train_step(
         sample_weight: `[batch]`, not negative.
         reduce, shard: for a batch shared among processes, see `fnet.loss_and_grads`; loss and gradients travel in one
             flat array.
-        donate: memory to compute in, from `fnet.workspace`. The memory of `train_state` is then reused too: it must not be
-            used afterwards.
+        donate: memory to compute in, from `fnet.workspace`. The memory of `train_state` is then reused too: it must not
+            be used afterwards.
 
     Raises:
         NonFiniteLossError: the loss is infinite or not a number; nothing is updated then.
@@ -292,7 +293,7 @@ def _update(
 ) -> tuple[Params, AdamState | SGDState]:
     params, opt_state = train_state.params, train_state.opt_state
     learning_rate = schedule(train_config)
-    mask = _is_weight if train_config.decay_weights_only else None
+    mask = _weights_only if train_config.decay_weights_only else None
     if isinstance(opt_state, AdamState):
         return optim.adam_update(
             params,
@@ -320,8 +321,12 @@ def _update(
     )
 
 
-def _is_weight(params: Params) -> Any:
-    return tree.map(lambda p: p.ndim > 1, params)
+def _weights_only(params: Params) -> Any:
+    return tree.map(_is_matrix, params)
+
+
+def _is_matrix(array: Array) -> bool:
+    return array.ndim > 1
 
 
 def schedule(train_config: TrainConfig) -> Schedule:
@@ -383,7 +388,8 @@ def evaluate(
 def recompute_state(config: MLPConfig, params: Params, x: Array, *, transform: Transform = nn.identity) -> State:
     """The batch-norm state of given parameters: the mean of the statistics over batches of x, without dropout.
 
-    For parameters whose statistics no training step has seen, such as averaged ones: Izmailov et al. (2018), section 3.2.
+    For parameters whose statistics no training step has seen, such as averaged ones: Izmailov et al. (2018),
+    section 3.2.
     """
     config = dataclasses.replace(config, dropout=0.0, input_dropout=0.0)
     zero = tree.map(np.zeros_like, mlp.init(frandom.key(0), config)[1])
@@ -396,7 +402,7 @@ def recompute_state(config: MLPConfig, params: Params, x: Array, *, transform: T
         _, state = mlp.forward(config, params, zero, transform(x[part]), train=True)
         total = tree.map(np.add, total, state)
     scale = 1 / ((1 - nn.BATCH_NORM_MOMENTUM) * len(slices))
-    return tree.freeze(tree.map(lambda s: s * scale, total))
+    return tree.freeze(tree.map(partial(np.multiply, scale), total))
 
 
 # Epochs ---------------------------------------------------------------------------------------------------------------
@@ -419,8 +425,8 @@ def fit(
 ) -> Iterator[tuple[TrainState, EpochRecord]]:
     """Train, and yield the state and a record after each epoch.
 
-    A yielded state can be kept; given back as `train_state` it goes on from there, to the same bits, in the middle of an
-    epoch too. `fit` works on a copy of its own, whose memory it reuses from step to step.
+    A yielded state can be kept; given back as `train_state` it goes on from there, to the same bits, in the middle of
+    an epoch too. `fit` works on a copy of its own, whose memory it reuses from step to step.
 
     Args:
         config, train_config: the architecture, and how to train it.
@@ -545,11 +551,13 @@ def example_weights(
     return weights
 
 
+def _copy(leaf: Array) -> Array:
+    return leaf.copy()  # np.copy would make an array of a scalar
+
+
 def _own(train_state: TrainState) -> TrainState:
     """A copy of what `train_step` overwrites when it is donated, so that a yielded state stays as it is."""
-    params, opt_state, ema = tree.map(
-        lambda leaf: leaf.copy(), (train_state.params, train_state.opt_state, train_state.ema)
-    )
+    params, opt_state, ema = tree.map(_copy, (train_state.params, train_state.opt_state, train_state.ema))
     return train_state._replace(params=params, opt_state=opt_state, ema=ema)
 
 

@@ -169,7 +169,12 @@ def global_norm(tree: PyTree) -> float:
     >>> global_norm((np.array([3.0]), np.array([4.0])))
     5.0
     """
-    return math.sqrt(sum(float(np.vdot(leaf, leaf).real) for leaf in leaves(tree)))
+    return math.sqrt(sum(_square(leaf) for leaf in leaves(tree)))
+
+
+def _square(leaf: npt.ArrayLike) -> float:
+    flat = np.asarray(leaf).reshape(-1)
+    return float(np.abs(np.vdot(flat, flat)))
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -187,18 +192,19 @@ def freeze(tree: T) -> T:
     return tree
 
 
-def _node(tree: PyTree) -> type | None:
+def _node(tree: PyTree) -> Any:
     """The container type of a node, or None for a leaf. Subclasses of dict and list are leaves, as in JAX."""
-    kind: type = type(tree)
+    kind = tree.__class__
     if kind is tuple or kind is list or kind is dict or tree is None:
         return kind
-    return kind if isinstance(tree, tuple) and hasattr(kind, "_fields") else None
+    return kind if issubclass(kind, tuple) and hasattr(tree, "_fields") else None
 
 
 def _children(node: type, tree: PyTree) -> Sequence[Any]:
     if node is dict:
         return [tree[key] for key in _sorted(tree)]
-    return () if tree is None else tree
+    children: Sequence[Any] = () if node is type(None) else tree
+    return children
 
 
 def _sorted(tree: dict[Any, Any]) -> list[Any]:
@@ -229,7 +235,8 @@ def _build(treedef: TreeDef, rest: Any) -> PyTree:
     children = [_build(child, rest) for child in treedef.children]
     if node is dict:
         return dict(zip(treedef.keys, children, strict=True))
-    return node(children) if node in (tuple, list) else node(*children)
+    tree: PyTree = node(children) if node is tuple or node is list else node(*children)
+    return tree
 
 
 def _steps(node: type, tree: PyTree) -> list[str]:
@@ -253,22 +260,17 @@ def _collect_with_path(tree: PyTree, path: str, out: list[tuple[str, Any]]) -> N
 def _zip(trees: tuple[PyTree, ...], out: list[tuple[Any, ...]]) -> bool:
     """Collect the leaves of trees side by side; False if the trees differ. This runs in every training step."""
     first = trees[0]
-    kind = type(first)
+    kind = first.__class__
     if kind is np.ndarray or _node(first) is None:
         out.append(trees)
-        return all([type(other) is kind or _node(other) is None for other in trees[1:]])
-    for other in trees[1:]:
-        if type(other) is not kind:
-            return False
-        if first is not None and len(other) != len(first):
-            return False
-        if kind is dict and other.keys() != first.keys():
-            return False
+        return all(type(other) is kind or _node(other) is None for other in trees[1:])
+    if any(type(other) is not kind or _keys(other) != _keys(first) for other in trees[1:]):
+        return False
     if first is None:
         return True
     if kind is dict:
-        trees = tuple([_children(dict, tree) for tree in trees])
-    return all([_zip(group, out) for group in zip(*trees, strict=True)])
+        trees = tuple(_children(dict, tree) for tree in trees)
+    return all(_zip(group, out) for group in zip(*trees, strict=True))
 
 
 def _difference(tree: PyTree, other: PyTree, path: str) -> str:
@@ -283,7 +285,9 @@ def _difference(tree: PyTree, other: PyTree, path: str) -> str:
 
 
 def _keys(tree: PyTree) -> Any:
-    return tree.keys() if type(tree) is dict else tree if tree is None else len(tree)
+    """What two containers of one type must have in common."""
+    kind = tree.__class__
+    return tree.keys() if kind is dict else 0 if tree is None else len(tree)
 
 
 def _describe(tree: PyTree) -> str:

@@ -3,9 +3,9 @@
     python scripts/train.py                             the report's best model on the embedded digits
     python scripts/train.py --data PATH --valid-size 0.1
 
-Writes config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz and, with matplotlib, accuracy.png,
-loss.png and confusion_matrix.png. The same command with the same seed writes the same model, byte for byte. Interrupted,
-it saves a checkpoint, and --resume goes on from there to the same bits.
+Writes config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz and, with matplotlib,
+accuracy.png, loss.png and confusion_matrix.png. The same command with the same seed writes the same model, byte for
+byte. Interrupted, it saves a checkpoint, and --resume goes on from there to the same bits.
 """
 
 import _threads  # noqa: I001  # before NumPy
@@ -70,7 +70,7 @@ class Trained(NamedTuple):
     records: list[EpochRecord]
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """A signal came; the state has been saved."""
 
 
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         prepare_folder(out, job, resume=args.resume)
         with interruptible() as stop:
             trained = [train_member(args, job, i, out, stop) for i in range(job.ensemble)]
-    except Interrupted as interruption:
+    except InterruptedRunError as interruption:
         print(interruption, file=sys.stderr)
         return 130
     except fnet.NonFiniteLossError as error:
@@ -152,7 +152,7 @@ def train_member(args: argparse.Namespace, job: Job, member: int, out: Path, sto
     title = f"network {member + 1} of {job.ensemble}" if job.ensemble > 1 else ""
     try:
         with display(args, title, train_config.epochs, len(records)) as show:
-            for train_state, record in epochs:
+            for train_state, record in epochs:  # noqa: B007
                 if record.finished:
                     records.append(record)
                     show(record)
@@ -164,7 +164,7 @@ def train_member(args: argparse.Namespace, job: Job, member: int, out: Path, sto
         raise
     if not fnet.is_finished(train_state, train_config):
         save()
-        raise Interrupted(f"interrupted at step {int(train_state.step)}; to go on: {resume_command(out)}")
+        raise InterruptedRunError(f"interrupted at step {int(train_state.step)}; to go on: {resume_command(out)}")
     if job.ensemble > 1 and args.checkpoint_every is not None:
         save()
     return Trained(train_state, records)
