@@ -28,7 +28,7 @@ def accuracy(logits_or_labels: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         predictions = predictions.argmax(axis=1)
     if predictions.shape != labels.shape or labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"expected as many predictions as labels, but got {predictions.shape} and {labels.shape}")
-    return np.count_nonzero(predictions == labels) / len(labels)
+    return int(np.count_nonzero(predictions == labels)) / len(labels)
 
 
 def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.int64]:

@@ -194,10 +194,10 @@ def freeze(tree: T) -> T:
 
 def _node(tree: PyTree) -> Any:
     """The container type of a node, or None for a leaf. Subclasses of dict and list are leaves, as in JAX."""
-    kind = tree.__class__
+    kind: Any = tree.__class__
     if kind is tuple or kind is list or kind is dict or tree is None:
         return kind
-    return kind if issubclass(kind, tuple) and hasattr(tree, "_fields") else None
+    return kind if hasattr(tree, "_fields") and isinstance(tree, tuple) else None
 
 
 def _children(node: type, tree: PyTree) -> Sequence[Any]:
@@ -235,8 +235,8 @@ def _build(treedef: TreeDef, rest: Any) -> PyTree:
     children = [_build(child, rest) for child in treedef.children]
     if node is dict:
         return dict(zip(treedef.keys, children, strict=True))
-    tree: PyTree = node(children) if node is tuple or node is list else node(*children)
-    return tree
+    make: Callable[..., PyTree] = node
+    return make(children) if node is tuple or node is list else make(*children)
 
 
 def _steps(node: type, tree: PyTree) -> list[str]:
