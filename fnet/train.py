@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fnet import augment, data, losses, metrics, mlp, nn, optim, schedules, tree
 from fnet import random as frandom
 from fnet.data import Dataset
-from fnet.mlp import MLPConfig, Params, State, Workspace
+from fnet.mlp import MLPConfig, Packed, Params, State, Workspace
 from fnet.nn import Array, Reduce
 from fnet.optim import AdamState, SGDState
 from fnet.random import Key
@@ -133,7 +133,7 @@ class TrainState(NamedTuple):
 
     params: Params
     state: State
-    opt_state: AdamState | SGDState
+    opt_state: AdamState | SGDState  # of the packed parameters, see `fnet.mlp.Packed`
     ema: tuple[Params, State] | None  # the moving average, if the config asks for one
     best: Best | None  # if the config asks for it
     totals: Totals
@@ -195,7 +195,7 @@ def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | No
     return TrainState(
         params=params,
         state=state,
-        opt_state=init_optimizer(params),
+        opt_state=init_optimizer(mlp.pack(params)),
         ema=(params, state) if train_config.ema_decay is not None else None,
         best=Best(params, state, np.float64(math.inf), np.int64(0)) if tracks_best else None,
         totals=_NO_TOTALS,
@@ -234,17 +234,16 @@ def train_step(
         NonFiniteLossError: the loss is infinite or not a number; nothing is updated then.
         TypeError, ValueError: as `fnet.loss_and_grads`.
     """
-    x = mlp.check_features(config, x)
-    labels = losses.check_labels(y, config.num_classes)
-    targets: Array = labels
-    dropout_key, noise_key, mixup_key = (
-        frandom.split(key, 3) if train_config.input_noise or train_config.mixup else (key,) * 3
-    )
-    if train_config.input_noise:
-        x = augment.gaussian_noise(noise_key, x, train_config.input_noise)
-    if train_config.mixup:
-        targets = losses.label_targets(labels, config.num_classes, dtype=config.dtype)
-        x, targets = augment.mixup(mixup_key, x, targets, train_config.mixup)
+    labels = targets = np.asarray(y)
+    dropout_key = key
+    if train_config.input_noise or train_config.mixup:
+        dropout_key, noise_key, mixup_key = frandom.split(key, 3)
+        x = mlp.check_features(config, x)
+        if train_config.input_noise:
+            x = augment.gaussian_noise(noise_key, x, train_config.input_noise)
+        if train_config.mixup:
+            targets = losses.label_targets(labels, config.num_classes, dtype=config.dtype)
+            x, targets = augment.mixup(mixup_key, x, targets, train_config.mixup)
     # A loss that overflows is found below, and says more than NumPy's warning.
     with np.errstate(over="ignore", invalid="ignore"):
         (loss, aux), grads = mlp.loss_and_grads(
@@ -261,6 +260,7 @@ def train_step(
             donate=donate,
         )
     correct = int(np.count_nonzero(aux.logits.argmax(axis=1) == labels[shard]))
+    grads = mlp.pack(grads) if donate is None else donate.packed_grads
     if reduce is not nn.identity:
         flat, unravel = tree.ravel((grads, np.float64(loss), np.float64(correct)))
         grads, loss, correct = unravel(reduce(flat))
@@ -269,7 +269,9 @@ def train_step(
         raise NonFiniteLossError(loss, int(train_state.step) + 1, None, train_state)
     if train_config.clip_norm is not None:
         grads = optim.clip_by_global_norm(grads, train_config.clip_norm)
-    params, opt_state = _update(train_config, train_state, grads, donate=donate is not None)
+    packed = mlp.pack(train_state.params) if donate is None else _packed_in(donate, train_state.params)
+    packed, opt_state = _update(train_config, packed, grads, train_state.opt_state, donate=donate is not None)
+    params = tree.freeze(mlp.unpack(config, packed)) if donate is None else donate.params
     ema = train_state.ema
     if ema is not None and train_config.ema_decay is not None:
         decay = train_config.ema_decay
@@ -289,9 +291,8 @@ def train_step(
 
 
 def _update(
-    train_config: TrainConfig, train_state: TrainState, grads: Params, *, donate: bool
-) -> tuple[Params, AdamState | SGDState]:
-    params, opt_state = train_state.params, train_state.opt_state
+    train_config: TrainConfig, params: Packed, grads: Packed, opt_state: AdamState | SGDState, *, donate: bool
+) -> tuple[Packed, AdamState | SGDState]:
     learning_rate = schedule(train_config)
     mask = _weights_only if train_config.decay_weights_only else None
     if isinstance(opt_state, AdamState):
@@ -321,12 +322,17 @@ def _update(
     )
 
 
-def _weights_only(params: Params) -> Any:
-    return tree.map(_is_matrix, params)
+def _weights_only(packed: Packed) -> Packed:
+    return Packed(np.True_, np.False_)  # pyright: ignore[reportArgumentType]  # a tree of bools
 
 
-def _is_matrix(array: Array) -> bool:
-    return array.ndim > 1
+def _packed_in(memory: Workspace, params: Params) -> Packed:
+    """The parameters packed in a workspace, where they are already after the first step with it."""
+    if params is not memory.params:
+        for packed, part in zip(memory.packed_params, mlp.pack(params), strict=True):
+            packed.flags.writeable = True
+            np.copyto(packed, part)
+    return memory.packed_params
 
 
 def schedule(train_config: TrainConfig) -> Schedule:
@@ -487,12 +493,12 @@ def fit(
             due = every is not None and int(train_state.step) % every == 0
             if i + 1 < len(slices) and (stopping or due):
                 seconds += time.perf_counter() - started
-                yield train_state, _record(train_state, rate, seconds)
+                yield _own(train_state), _record(train_state, rate, seconds)
                 if stopping:
                     return
-                train_state = _own(train_state)
                 started = time.perf_counter()
         seconds += time.perf_counter() - started
+        train_state = _own(train_state)
         train_state = _recompute_statistics(config, train_config, train_state, train, transform)
         train_state = train_state._replace(epoch=train_state.epoch + 1)
         record = _record(train_state, rate, seconds, finished=True)
@@ -551,14 +557,15 @@ def example_weights(
     return weights
 
 
-def _copy(leaf: Array) -> Array:
-    return leaf.copy()  # np.copy would make an array of a scalar
-
-
 def _own(train_state: TrainState) -> TrainState:
-    """A copy of what `train_step` overwrites when it is donated, so that a yielded state stays as it is."""
+    """A copy of what `train_step` overwrites when it is donated."""
     params, opt_state, ema = tree.map(_copy, (train_state.params, train_state.opt_state, train_state.ema))
     return train_state._replace(params=params, opt_state=opt_state, ema=ema)
+
+
+def _copy(leaf: Array) -> Array:
+    copy = leaf.copy()  # np.copy would make an array of a scalar
+    return tree.freeze(copy)
 
 
 def _record(train_state: TrainState, rate: Schedule, seconds: float, *, finished: bool = False) -> EpochRecord:
