@@ -63,6 +63,15 @@ class Job(NamedTuple):
         }
 
 
+class Processes(NamedTuple):
+    """The processes that share each batch, and how they speak to each other."""
+
+    rank: int
+    size: int
+    sum: fnet.nn.Reduce  # of an array over all processes
+    any: Callable[[bool], bool]  # whether it is True in one of them
+
+
 class Trained(NamedTuple):
     """One trained network, and how its training went."""
 
@@ -85,6 +94,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint-every", type=checkpoint_interval, metavar="STEPS|epoch", help="save to go on from"
     )
+    parser.add_argument(
+        "--mpi", action="store_true", help="share each batch: mpiexec -n N python scripts/train.py --mpi"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
     _options.add_data_options(parser)
     _options.add_model_options(parser)
@@ -100,12 +112,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        processes = mpi_processes() if args.mpi else Processes(0, 1, fnet.nn.identity, bool)
         data = _options.load_data(args)
         job = Job(_options.model_config(args, data), _options.train_config(args), data, args.seed, args.ensemble)
         out = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{data.name}"
-        prepare_folder(out, job, resume=args.resume)
-        with interruptible() as stop:
-            trained = [train_member(args, job, i, out, stop) for i in range(job.ensemble)]
+        if processes.rank == 0:
+            prepare_folder(out, job, resume=args.resume)
+        else:
+            args.quiet = True
+        with interruptible() as caught:
+            trained = [train_member(args, job, i, out, processes, caught) for i in range(job.ensemble)]
     except InterruptedRunError as interruption:
         print(interruption, file=sys.stderr)
         return 130
@@ -115,14 +131,33 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError, TypeError, ImportError, OtherJobError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    write_results(args, job, out, trained)
+    if processes.rank == 0:
+        write_results(args, job, out, trained)
     return 0
+
+
+def mpi_processes() -> Processes:
+    """The processes that mpiexec has started."""
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise ImportError('--mpi needs mpi4py: python -m pip install "fnet[mpi]"') from None
+    world = MPI.COMM_WORLD
+
+    def sum_over(array: fnet.nn.Array) -> fnet.nn.Array:
+        total = np.empty_like(array)
+        world.Allreduce(np.ascontiguousarray(array), total)
+        return total
+
+    return Processes(world.rank, world.size, sum_over, lambda flag: world.allreduce(flag, MPI.LOR))
 
 
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-def train_member(args: argparse.Namespace, job: Job, member: int, out: Path, stop: Callable[[], bool]) -> Trained:
+def train_member(
+    args: argparse.Namespace, job: Job, member: int, out: Path, processes: Processes, caught: Callable[[], bool]
+) -> Trained:
     """Train one network of the ensemble, from its newest checkpoint if it has one."""
     config, train_config, data = job.config, job.train_config, job.data
     key = fnet.random.key(job.seed)
@@ -142,10 +177,14 @@ def train_member(args: argparse.Namespace, job: Job, member: int, out: Path, sto
         train_state=None if resumed is None else train_state,
         transform=data.transform,
         every=args.checkpoint_every or None,
-        stop=stop,
+        stop=lambda: processes.any(caught()),
+        reduce=processes.sum,
+        shard=(processes.rank, processes.size),
     )
 
     def save() -> None:
+        if processes.rank:
+            return
         metadata = {"job": job.describe(), "records": [list(record) for record in records]}
         checkpoint.save_step(folder, int(train_state.step), (train_state, key), metadata=metadata)
 
