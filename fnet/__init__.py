@@ -2,6 +2,7 @@
 
 from fnet import (
     augment,
+    calibration,
     checkpoint,
     data,
     losses,
@@ -80,6 +81,7 @@ __all__ = [
     "adam_init",
     "adam_update",
     "augment",
+    "calibration",
     "checkpoint",
     "clip_by_global_norm",
     "data",

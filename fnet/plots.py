@@ -57,14 +57,15 @@ def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: st
     """The confusion matrix with its numbers, rows the truth; the report's Fig. 7."""
     counts = np.asarray(matrix)
     side = min(max(4.5, 0.62 * len(counts) + 1.8), 16)
-    figure, axes = _figure(side + 0.8, side)
+    figure, axes = _figure(side + 1.2, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(  # pyright: ignore[reportUnknownMemberType]
         image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class"
     )
     names = [str(name) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    slant = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 3 else {}
+    axes.set_xticks(range(len(names)), names, **slant)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
