@@ -53,6 +53,27 @@ def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "",
     return figure
 
 
+def accuracy_against_time(
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = ""
+) -> "Figure":
+    """Validation accuracy against seconds of training: for each label its runs, and their mean as a larger mark.
+
+    Args:
+        points: label to (seconds, accuracies) of its runs.
+    """
+    figure, axes = _figure(7.2, 4.2)
+    for i, (label, (seconds, accuracies)) in enumerate(points.items()):
+        color = f"C{i}"
+        axes.plot(seconds, accuracies, ".", color=color, alpha=0.5)
+        axes.plot(np.mean(seconds), np.mean(accuracies), "D", color=color, label=f"{i}. {label}")
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel("validation accuracy")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
+
+
 def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: str = "") -> "Figure":
     """The confusion matrix with its numbers, rows the truth; the report's Fig. 7."""
     counts = np.asarray(matrix)

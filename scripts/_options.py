@@ -15,6 +15,20 @@ from fnet.train import OPTIMIZERS, SCHEDULES, Transform
 # What each preset changes. The report's is the default; the others are measured by scripts/ablate_recipe.py.
 PRESETS: dict[str, dict[str, Any]] = {
     "report": {},
+    "best": {
+        "activation": "silu",
+        "dropout": 0.1,
+        "power": 0.5,
+        "schedule": "warmup_cosine",
+        "warmup": 0.25,
+        "learning_rate": 4e-3,
+        "batch_size": 128,
+        "input_noise": 0.35,
+        "weight_decay": 0.3,
+        "decay_weights_only": True,
+        "mixup": 0.2,
+        "recompute_statistics": True,
+    },
 }
 
 
@@ -48,7 +62,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--test", metavar="PATH", help="test data, where --data has none")
     group.add_argument(
         "--valid-size",
-        type=_size,
+        type=size,
         default=0.1,
         metavar="SIZE",
         help="validation rows taken from the training data: a share, a number, or 0 (default 0.1)",
@@ -111,6 +125,15 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     preset, _ = parser.parse_known_args(argv)
     parser.set_defaults(**PRESETS[getattr(preset, "preset", "report")])
     return parser.parse_args(argv)
+
+
+def defaults(**changes: Any) -> argparse.Namespace:
+    """The options as they are without any on the command line, but for the changes given."""
+    parser = argparse.ArgumentParser()
+    for add in (add_data_options, add_model_options, add_training_options):
+        add(parser)
+    parser.set_defaults(**changes)
+    return parser.parse_args([])
 
 
 def load_data(args: argparse.Namespace) -> Data:
@@ -177,7 +200,7 @@ def _split(args: argparse.Namespace, train: Dataset) -> tuple[Dataset, Dataset]:
     return first, last
 
 
-def _size(text: str) -> float | int:
+def size(text: str) -> float | int:
     return int(text) if text.isdecimal() else float(text)
 
 

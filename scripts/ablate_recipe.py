@@ -1,0 +1,171 @@
+"""What each ingredient of the recipes is worth, and what it costs: added one by one, over several seeds.
+
+    python scripts/ablate_recipe.py --data PATH --valid-size 5000
+    python scripts/ablate_recipe.py --data digits breast_cancer wine --seeds 5     the last two from scikit-learn
+
+Writes table.md, results.csv and accuracy.png to DIR (default runs/ablate). Accuracy is that on the validation data.
+"""
+
+import _threads  # noqa: F401, I001  # before NumPy
+
+import argparse
+import csv
+import statistics
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import _options
+import fnet
+from _options import Data
+
+# Each line changes what the lines above it have built, from the report's model to the preset "best".
+LADDER: list[tuple[str, dict[str, Any]]] = [
+    ("report", {}),
+    (
+        "warm-up and cosine, peak 4e-3, batch 128",
+        {"schedule": "warmup_cosine", "warmup": 0.25, "learning_rate": 4e-3, "batch_size": 128},
+    ),
+    ("std ** 0.5", {"power": 0.5}),
+    ("silu, dropout 0.1", {"activation": "silu", "dropout": 0.1}),
+    ("noise 0.35 on the input", {"input_noise": 0.35}),
+    ("weight decay 0.3 on weights", {"weight_decay": 0.3, "decay_weights_only": True}),
+    ("mixup 0.2", {"mixup": 0.2}),
+    ("recomputed statistics", {"recompute_statistics": True}),
+]
+
+
+class Outcome(NamedTuple):
+    """One trained network."""
+
+    data: str
+    ingredient: str
+    seed: int
+    accuracy: float
+    loss: float
+    calibration_error: float
+    seconds: float  # of training
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--data", nargs="+", default=["digits"], metavar="NAME|PATH")
+    parser.add_argument("--valid-size", default=0.2, type=_options.size, metavar="SIZE")
+    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs/ablate"), metavar="DIR")
+    parser.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    outcomes: list[Outcome] = []
+    try:
+        for source in args.data:
+            for ingredient, options in recipes():
+                for seed in range(args.seeds):
+                    outcomes.append(train(source, ingredient, options, seed, args))
+                    print(describe(outcomes[-1]), flush=True)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = table(outcomes)
+    (args.out / "table.md").write_text(text + "\n")
+    with (args.out / "results.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([Outcome._fields, *outcomes])
+    for source in args.data:
+        draw([o for o in outcomes if o.data == Path(source).stem], args.out / f"{Path(source).stem}.png")
+    print(f"\n{text}\n\nResults are in {args.out}")
+    return 0
+
+
+def recipes() -> list[tuple[str, dict[str, Any]]]:
+    """Each rung of the ladder with all the options up to it."""
+    options: dict[str, Any] = {}
+    steps: list[tuple[str, dict[str, Any]]] = []
+    for ingredient, change in LADDER:
+        options = {**options, **change}
+        steps.append((ingredient, options))
+    return steps
+
+
+def train(source: str, ingredient: str, options: dict[str, Any], seed: int, args: argparse.Namespace) -> Outcome:
+    """Train one network and look at it on the validation data."""
+    run = _options.defaults(
+        **{"data": source, "valid_size": args.valid_size, "epochs": args.epochs, "seed": seed, **options}
+    )
+    data = load(run)
+    config, train_config = _options.model_config(run, data), _options.train_config(run)
+    seconds = 0.0
+    train_state = fnet.init_train_state(fnet.random.key(seed), config, train_config)
+    for train_state, record in fnet.fit(  # noqa: B007
+        config, train_config, data.train, key=fnet.random.key(seed), transform=data.transform
+    ):
+        seconds += record.seconds
+    assert data.valid is not None
+    params, state = fnet.final_model(train_state, train_config)
+    evaluation = fnet.evaluate(config, params, state, data.valid, transform=data.transform)
+    calibration = fnet.metrics.expected_calibration_error(fnet.losses.softmax(evaluation.logits), data.valid.y)
+    return Outcome(data.name, ingredient, seed, evaluation.accuracy, evaluation.loss, calibration, seconds)
+
+
+def load(run: argparse.Namespace) -> Data:
+    """The data of the options, or one of scikit-learn's own data sets, split at random."""
+    if run.data not in ("breast_cancer", "wine", "iris"):
+        return _options.load_data(run)
+    try:
+        from sklearn import datasets
+    except ImportError:
+        raise ImportError('this data set needs scikit-learn: python -m pip install "fnet[sklearn]"') from None
+    raw = getattr(datasets, f"load_{run.data}")()
+    whole = fnet.Dataset(raw.data.astype("float32"), raw.target, tuple(raw.target_names.tolist()))
+    train, valid = fnet.data.train_test_split(fnet.random.key(run.seed), whole, run.valid_size)
+    return Data(run.data, train, valid, None, fnet.fit_standardizer(train.x, power=run.power))
+
+
+def describe(outcome: Outcome) -> str:
+    return (
+        f"{outcome.data}: {outcome.ingredient}, seed {outcome.seed}: accuracy {outcome.accuracy:.4f}, "
+        f"loss {outcome.loss:.4f}, {outcome.seconds:.1f} s"
+    )
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """A Markdown table for each data set: means over the seeds, and the spread of the accuracy."""
+    lines: list[str] = []
+    for name in dict.fromkeys(outcome.data for outcome in outcomes):
+        lines += [
+            f"**{name}**",
+            "",
+            "| added | accuracy | gain | loss | calibration error | seconds |",
+            "|---|---|---|---|---|---|",
+        ]
+        before: float | None = None
+        for ingredient, _ in LADDER:
+            group = [o for o in outcomes if o.data == name and o.ingredient == ingredient]
+            mean = statistics.mean(o.accuracy for o in group)
+            spread = statistics.stdev(o.accuracy for o in group) if len(group) > 1 else 0.0
+            gain = "" if before is None else f"{mean - before:+.4f}"
+            loss = statistics.mean(o.loss for o in group)
+            calibration = statistics.mean(o.calibration_error for o in group)
+            seconds = statistics.mean(o.seconds for o in group)
+            lines.append(
+                f"| {ingredient} | {mean:.4f} ± {spread:.4f} | {gain} | {loss:.3f} | {calibration:.3f} | {seconds:.1f} |"
+            )
+            before = mean
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def draw(outcomes: list[Outcome], path: Path) -> None:
+    """Accuracy against seconds of training, a point for each ingredient."""
+    from fnet import plots
+
+    points: dict[str, tuple[list[float], list[float]]] = {}
+    for outcome in outcomes:
+        seconds, accuracies = points.setdefault(outcome.ingredient, ([], []))
+        seconds.append(outcome.seconds)
+        accuracies.append(outcome.accuracy)
+    plots.accuracy_against_time(points, title=outcomes[0].data).savefig(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

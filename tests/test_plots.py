@@ -1,0 +1,50 @@
+"""Pictures: that they show what they are given."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from fnet import EpochRecord
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+from fnet import plots
+
+
+def records(valid: bool) -> list[EpochRecord]:
+    return [
+        EpochRecord(i, 10 * i, True, 1e-3, 1 / i, 1 - 1 / i, 2 / i if valid else None, 0.5 if valid else None, 1.0)
+        for i in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize("valid", [True, False])
+def test_history_draws_what_there_is(valid: bool) -> None:
+    axes = plots.history(records(valid), "loss", title="t", test=0.25 if valid else None).axes[0]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]  # pyright: ignore[reportOptionalMemberAccess]
+    assert labels == (["training", "validation", "test: 0.2500"] if valid else ["training"])
+    assert list(np.asarray(axes.lines[0].get_ydata())) == [1.0, 0.5, 1 / 3]
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("epoch", "loss", "t")
+
+
+def test_curves_draws_the_mean() -> None:
+    axes = plots.curves({"a": [[1.0, 2.0], [3.0, 4.0]]}, "accuracy").axes[0]
+    assert list(np.asarray(axes.lines[0].get_ydata())) == [2.0, 3.0]
+
+
+def test_confusion_matrix_shows_counts_and_names() -> None:
+    axes = plots.confusion_matrix([[3, 1], [0, 2]], ("cat", "dog")).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["3", "1", "0", "2"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+
+
+def test_accuracy_against_time_draws_runs_and_means() -> None:
+    axes = plots.accuracy_against_time({"a": ([1.0, 3.0], [0.5, 0.7])}).axes[0]
+    assert np.asarray(axes.lines[1].get_xdata()).tolist() == [2.0]
+
+
+def test_a_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"fnet\[train\]"):
+        plots.confusion_matrix([[1, 0], [0, 1]], ("a", "b"))
