@@ -20,6 +20,7 @@ Shape: TypeAlias = int | Sequence[int]
 
 # What a new key is made from, besides the old one: kept apart so that split and fold_in never meet.
 _SPLIT, _FOLD_IN = 0, 1
+_WORD = 0xFFFFFFFF
 
 
 def key(seed: int) -> Key:
@@ -40,8 +41,7 @@ def split(key: Key, num: int = 2) -> tuple[Key, ...]:
 
     >>> first, second = split(key(0))
     """
-    entropy = _entropy(key)
-    return tuple(_words(np.random.SeedSequence(entropy, spawn_key=(_SPLIT, i))) for i in range(_natural("num", num)))
+    return tuple(_derived(key, _SPLIT, i) for i in range(_natural("num", num)))
 
 
 def fold_in(key: Key, data: int) -> Key:
@@ -53,8 +53,7 @@ def fold_in(key: Key, data: int) -> Key:
     Raises:
         TypeError, ValueError: `data` is not an integer, or negative.
     """
-    spawn_key = (_FOLD_IN, _natural("data", data))
-    return _words(np.random.SeedSequence(_entropy(key), spawn_key=spawn_key))
+    return _derived(key, _FOLD_IN, _natural("data", data))
 
 
 def bits(key: Key, shape: Shape = (), dtype: npt.DTypeLike = np.uint32) -> npt.NDArray[Any]:
@@ -155,7 +154,7 @@ def permutation(key: Key, x: int | npt.ArrayLike) -> npt.NDArray[Any]:
 
 def _bit_generator(key: Key) -> np.random.SFC64:
     # The fastest of NumPy's generators: 26 us for the dropout bits of a step, against 42 us with Philox.
-    return np.random.SFC64(np.random.SeedSequence(_entropy(key)))
+    return np.random.SFC64(np.random.SeedSequence(_checked(key)))  # pyright: ignore[reportArgumentType]
 
 
 def _words(sequence: np.random.SeedSequence) -> Key:
@@ -164,11 +163,19 @@ def _words(sequence: np.random.SeedSequence) -> Key:
     return words
 
 
-def _entropy(key: Any) -> list[int]:
+def _derived(key: Key, use: int, number: int) -> Key:
+    """The words of `SeedSequence(key, spawn_key=(use, number))`, which takes three times as long when called so."""
+    words = [*_checked(key).tolist(), use, number & _WORD]
+    while number := number >> 32:
+        words.append(number & _WORD)
+    return _words(np.random.SeedSequence(np.array(words, np.uint32)))  # pyright: ignore[reportArgumentType]
+
+
+def _checked(key: Any) -> Key:
     words = np.asarray(key)
     if words.dtype != np.uint32 or words.shape != (4,):
         raise TypeError(f"key must come from fnet.random.key(seed), split or fold_in, but got {key!r}")
-    return words.tolist()
+    return words
 
 
 def _natural(name: str, value: Any) -> int:
