@@ -233,7 +233,7 @@ def _checked(source: str, x: Array, labels: Array) -> tuple[Array, Array]:
         )
     if len(x) != len(labels) or len(x) == 0:
         raise ValueError(f"{source}: {len(x)} rows of features, but {len(labels)} labels")
-    return x, labels
+    return np.asarray(x), labels  # a plain array, also of mapped memory: operations on a memmap take longer
 
 
 # Data sets that need no file ------------------------------------------------------------------------------------------
@@ -501,5 +501,5 @@ def batch_slices(rows: int, batch_size: int, *, drop_last: bool = False, min_siz
 
 
 def gather(x: Array, rows: npt.NDArray[np.integer[Any]]) -> Array:
-    """The given rows; `take` is faster than indexing, but would read all of a memory-mapped array."""
-    return x[rows] if isinstance(x, np.memmap) else x.take(rows, axis=0)
+    """The given rows. `take` is the faster way, but would copy all of an array that is not in C order."""
+    return x.take(rows, axis=0) if x.flags.c_contiguous else x[rows]
