@@ -23,15 +23,21 @@ from _options import Data
 LADDER: list[tuple[str, dict[str, Any]]] = [
     ("report", {}),
     (
-        "warm-up and cosine, peak 4e-3, batch 128",
-        {"schedule": "warmup_cosine", "warmup": 0.25, "learning_rate": 4e-3, "batch_size": 128},
+        "warm-up and cosine, peak 2e-3, batch 128",
+        {"schedule": "warmup_cosine", "warmup": 0.25, "learning_rate": 2e-3, "batch_size": 128},
     ),
     ("std ** 0.5", {"power": 0.5}),
-    ("silu, dropout 0.1", {"activation": "silu", "dropout": 0.1}),
+    ("silu, dropout 0.2", {"activation": "silu", "dropout": 0.2}),
     ("noise 0.35 on the input", {"input_noise": 0.35}),
-    ("weight decay 0.3 on weights", {"weight_decay": 0.3, "decay_weights_only": True}),
-    ("mixup 0.2", {"mixup": 0.2}),
+    ("weight decay 0.6 on weights", {"weight_decay": 0.6, "decay_weights_only": True}),
     ("recomputed statistics", {"recompute_statistics": True}),
+]
+# Not in the presets, since they do not pay on enough of the data sets: each added to the last rung.
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("and mixup 0.2", {"mixup": 0.2}),
+    ("and label smoothing 0.1", {"label_smoothing": 0.1}),
+    ("and dropout 0.1 on the input", {"input_dropout": 0.1}),
+    ("and a moving average of 0.99", {"ema_decay": 0.99}),
 ]
 
 
@@ -52,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", default=["digits"], metavar="NAME|PATH")
     parser.add_argument("--valid-size", default=0.2, type=_options.size, metavar="SIZE")
     parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the recipes' own, for small data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/ablate"), metavar="DIR")
     parser.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
@@ -84,7 +91,7 @@ def recipes() -> list[tuple[str, dict[str, Any]]]:
     for ingredient, change in LADDER:
         options = {**options, **change}
         steps.append((ingredient, options))
-    return steps
+    return [*steps, *((ingredient, {**options, **change}) for ingredient, change in OTHERS)]
 
 
 def train(source: str, ingredient: str, options: dict[str, Any], seed: int, args: argparse.Namespace) -> Outcome:
@@ -92,6 +99,8 @@ def train(source: str, ingredient: str, options: dict[str, Any], seed: int, args
     run = _options.defaults(
         **{"data": source, "valid_size": args.valid_size, "epochs": args.epochs, "seed": seed, **options}
     )
+    if args.batch_size is not None:
+        run.batch_size = args.batch_size
     data = load(run)
     config, train_config = _options.model_config(run, data), _options.train_config(run)
     seconds = 0.0
@@ -139,7 +148,7 @@ def table(outcomes: list[Outcome]) -> str:
             "|---|---|---|---|---|---|",
         ]
         before: float | None = None
-        for ingredient, _ in LADDER:
+        for ingredient, _ in recipes():
             group = [o for o in outcomes if o.data == name and o.ingredient == ingredient]
             mean = statistics.mean(o.accuracy for o in group)
             spread = statistics.stdev(o.accuracy for o in group) if len(group) > 1 else 0.0
@@ -150,7 +159,8 @@ def table(outcomes: list[Outcome]) -> str:
             lines.append(
                 f"| {ingredient} | {mean:.4f} ± {spread:.4f} | {gain} | {loss:.3f} | {calibration:.3f} | {seconds:.1f} |"
             )
-            before = mean
+            if ingredient not in dict(OTHERS):
+                before = mean
         lines.append("")
     return "\n".join(lines).rstrip()
 
