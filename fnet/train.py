@@ -1,152 +1,64 @@
-"""Training: one pure step, an evaluation, and a generator of epochs.
+"""Training: evaluation, and a generator of epochs. The single step is in `fnet.step`.
 
 Everything that a run needs to go on is in `TrainState`, one pytree. The order of the examples is a function of (key,
 epoch) and the noise of a step one of (key, step), so a run that stops at any step goes on as if it had not.
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from fnet import augment, data, losses, metrics, mlp, nn, optim, schedules, tree
+from fnet import data, losses, metrics, mlp, nn, tree
 from fnet import random as frandom
 from fnet.data import Dataset
-from fnet.mlp import MLPConfig, Packed, Params, State, Workspace
+from fnet.mlp import MLPConfig, Params, State
 from fnet.nn import Array, Reduce
-from fnet.optim import AdamState, SGDState
 from fnet.random import Key
 from fnet.schedules import Schedule
+from fnet.step import (
+    NO_TOTALS,
+    Best,
+    NonFiniteLossError,
+    StepMetrics,
+    Totals,
+    TrainState,
+    init_train_state,
+    train_step,
+)
+from fnet.train_config import OPTIMIZERS, SCHEDULES, TrainConfig, schedule
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Best",
+    "EpochRecord",
+    "Evaluation",
+    "NonFiniteLossError",
+    "StepMetrics",
+    "Totals",
+    "TrainConfig",
+    "TrainState",
+    "Transform",
+    "evaluate",
+    "example_weights",
+    "final_model",
+    "fit",
+    "init_train_state",
+    "is_finished",
+    "recompute_state",
+    "schedule",
+    "train_step",
+]
 
 Transform: TypeAlias = Callable[[Array], Array]
 
-OPTIMIZERS = ("adam", "sgd")
-SCHEDULES = ("constant", "cosine", "warmup_cosine", "onecycle")
 EVALUATION_CHUNK = 4096  # rows
 STATISTICS_ROWS = 8192  # examples from which batch-norm statistics are recomputed
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train. The defaults are the report's best model (Table I).
-
-    >>> TrainConfig(optimizer="sgd", learning_rate=0.1).momentum
-    0.9
-
-    Raises:
-        TypeError, ValueError: a value that is not allowed; says what is.
-    """
-
-    epochs: int = 25
-    batch_size: int = 64
-    optimizer: str = "adam"
-    learning_rate: float = 5e-4  # the peak, where there is a schedule
-    schedule: str = "constant"
-    warmup: float = 0.3  # the share of steps before the peak, of "warmup_cosine" and "onecycle"
-    total_steps: int | None = None  # the length of the schedule; fit sets it from epochs
-    momentum: float = 0.9  # of sgd
-    nesterov: bool = False  # of sgd
-    b1: float = 0.9  # of adam
-    b2: float = 0.999  # of adam
-    eps: float = 1e-8  # of adam
-    bias_correction: bool = True  # of adam
-    weight_decay: float = 0.0
-    decay_weights_only: bool = False  # not biases, nor scales of batch norms
-    clip_norm: float | None = None  # the largest norm of the gradients
-    label_smoothing: float = 0.0
-    class_weight: str | tuple[float, ...] | None = None  # "balanced", or one weight a class
-    mixup: float | None = None  # alpha
-    input_noise: float = 0.0  # standard deviation, of standardized features
-    ema_decay: float | None = None  # evaluate a moving average of the parameters
-    recompute_statistics: bool = False  # batch-norm statistics from fixed parameters, once an epoch
-    keep: str = "last"  # which parameters final_model gives: "last", or "best" on the validation data
-    monitor: str = "loss"  # what is best: the lowest "loss" or the highest "accuracy"
-    patience: int | None = None  # stop after so many epochs without a better one
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("keep", ("last", "best")),
-            ("monitor", ("loss", "accuracy")),
-        ):
-            if getattr(self, name) not in allowed:
-                choices = ", ".join(allowed)
-                raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "total_steps", "patience"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a positive integer; got {value!r}")
-        for name, low, high, allowed in (
-            ("learning_rate", 0, math.inf, "a finite number of at least 0"),
-            ("weight_decay", 0, math.inf, "a finite number of at least 0"),
-            ("input_noise", 0, math.inf, "a finite number of at least 0"),
-            ("label_smoothing", 0, 1, "in [0, 1)"),
-            ("momentum", 0, 1, "in [0, 1)"),
-            ("warmup", 0, 1, "in [0, 1)"),
-            ("b1", 0, 1, "in [0, 1)"),
-            ("b2", 0, 1, "in [0, 1)"),
-            ("ema_decay", 0, 1, "in [0, 1)"),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value < high:
-                raise ValueError(f"{name} must be {allowed}; got {value!r}")
-        for name in ("eps", "clip_norm", "mixup"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive; got {value!r}")
-        weights = self.class_weight
-        if isinstance(weights, str) and weights != "balanced":
-            raise ValueError(f'class_weight must be "balanced", numbers or None; got {weights!r}')
-        if weights is not None and not isinstance(weights, str):
-            object.__setattr__(self, "class_weight", tuple(float(w) for w in weights))
-
-
-class Totals(NamedTuple):
-    """Sums over the examples of the epoch so far."""
-
-    loss: np.float64
-    correct: np.int64
-    count: np.int64  # pyright: ignore[reportIncompatibleMethodOverride]
-
-
-_NO_TOTALS = Totals(np.float64(0), np.int64(0), np.int64(0))
-
-
-class Best(NamedTuple):
-    """The best epoch so far."""
-
-    params: Params
-    state: State
-    score: np.float64  # the monitored value, negative where higher is better
-    epoch: np.int64  # 0: none yet
-
-
-class TrainState(NamedTuple):
-    """Everything that a run needs to go on, in one pytree."""
-
-    params: Params
-    state: State
-    opt_state: AdamState | SGDState  # of the packed parameters, see `fnet.mlp.Packed`
-    ema: tuple[Params, State] | None  # the moving average, if the config asks for one
-    best: Best | None  # if the config asks for it
-    totals: Totals
-    step: np.int64  # steps made
-    epoch: np.int64  # epochs finished
-
-
-class StepMetrics(NamedTuple):
-    """What a training step saw."""
-
-    loss: float  # the mean over the batch, before the update
-    correct: int  # examples classified right, in training mode
-    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # examples
 
 
 class Evaluation(NamedTuple):
@@ -169,194 +81,6 @@ class EpochRecord(NamedTuple):
     valid_loss: float | None
     valid_accuracy: float | None
     seconds: float  # of training in this epoch, evaluation not included, since the process started
-
-
-class NonFiniteLossError(FloatingPointError):
-    """The training loss is not a finite number. `train_state` is the state before the step."""
-
-    def __init__(self, loss: float, step: int, epoch: int | None, train_state: TrainState) -> None:
-        where = f"step {step}" if epoch is None else f"epoch {epoch}, step {step}"
-        super().__init__(
-            f"the training loss is {loss} at {where}: try a smaller learning rate, clip_norm=1.0, "
-            "and look for extreme values in the features"
-        )
-        self.loss, self.step, self.train_state = loss, step, train_state
-
-
-# One step -------------------------------------------------------------------------------------------------------------
-
-
-def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | None = None) -> TrainState:
-    """The state before the first step, with parameters from `fnet.init(key, config)`."""
-    train_config = train_config or TrainConfig()
-    params, state = mlp.init(key, config)
-    init_optimizer = optim.adam_init if train_config.optimizer == "adam" else optim.sgd_init
-    tracks_best = train_config.keep == "best" or train_config.patience is not None
-    return TrainState(
-        params=params,
-        state=state,
-        opt_state=init_optimizer(mlp.pack(params)),
-        ema=(params, state) if train_config.ema_decay is not None else None,
-        best=Best(params, state, np.float64(math.inf), np.int64(0)) if tracks_best else None,
-        totals=_NO_TOTALS,
-        step=np.int64(0),
-        epoch=np.int64(0),
-    )
-
-
-def train_step(
-    config: MLPConfig,
-    train_config: TrainConfig,
-    train_state: TrainState,
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
-    *,
-    key: Key,
-    sample_weight: npt.ArrayLike | None = None,
-    reduce: Reduce = nn.identity,
-    shard: slice = slice(None),
-    donate: Workspace | None = None,
-) -> tuple[TrainState, StepMetrics]:
-    """One update of the parameters from one batch.
-
-    Args:
-        config, train_config: the architecture, and how to train it.
-        train_state: from `init_train_state` or the last step.
-        x, y: the batch: features `[batch, features]` and labels `[batch]`.
-        key: for dropout, noise and mixup; a new one for each step.
-        sample_weight: `[batch]`, not negative.
-        reduce, shard: for a batch shared among processes, see `fnet.loss_and_grads`; loss and gradients travel in one
-            flat array.
-        donate: memory to compute in, from `fnet.workspace`. The memory of `train_state` is then reused too: it must not
-            be used afterwards.
-
-    Raises:
-        NonFiniteLossError: the loss is infinite or not a number; nothing is updated then.
-        TypeError, ValueError: as `fnet.loss_and_grads`.
-    """
-    labels = targets = np.asarray(y)
-    dropout_key = key
-    if train_config.input_noise or train_config.mixup:
-        dropout_key, noise_key, mixup_key = frandom.split(key, 3)
-        x = mlp.check_features(config, x)
-        if train_config.input_noise:
-            x = augment.gaussian_noise(noise_key, x, train_config.input_noise)
-        if train_config.mixup:
-            targets = losses.label_targets(labels, config.num_classes, dtype=config.dtype)
-            x, targets = augment.mixup(mixup_key, x, targets, train_config.mixup)
-    # A loss that overflows is found below, and says more than NumPy's warning.
-    with np.errstate(over="ignore", invalid="ignore"):
-        (loss, aux), grads = mlp.loss_and_grads(
-            config,
-            train_state.params,
-            train_state.state,
-            x,
-            targets,
-            key=dropout_key,
-            label_smoothing=train_config.label_smoothing,
-            sample_weight=sample_weight,
-            reduce=reduce,
-            shard=shard,
-            donate=donate,
-        )
-    correct = int(np.count_nonzero(aux.logits.argmax(axis=1) == labels[shard]))
-    grads = mlp.pack(grads) if donate is None else donate.packed_grads
-    if reduce is not nn.identity:
-        flat, unravel = tree.ravel((grads, np.float64(loss), np.float64(correct)))
-        grads, loss, correct = unravel(reduce(flat))
-        loss, correct = float(loss), round(float(correct))
-    if not math.isfinite(loss):
-        raise NonFiniteLossError(loss, int(train_state.step) + 1, None, train_state)
-    if train_config.clip_norm is not None:
-        grads = optim.clip_by_global_norm(grads, train_config.clip_norm)
-    packed = mlp.pack(train_state.params) if donate is None else _packed_in(donate, train_state.params)
-    packed, opt_state = _update(train_config, packed, grads, train_state.opt_state, donate=donate is not None)
-    params = tree.freeze(mlp.unpack(config, packed)) if donate is None else donate.params
-    ema = train_state.ema
-    if ema is not None and train_config.ema_decay is not None:
-        decay = train_config.ema_decay
-        ema = (optim.ema_update(ema[0], params, decay=decay, donate=donate is not None), ema[1])
-    count = len(labels)
-    before = train_state.totals
-    totals = Totals(before.loss + loss * count, before.correct + correct, before.count + count)
-    train_state = train_state._replace(
-        params=params,
-        state=aux.state,
-        opt_state=opt_state,
-        ema=ema,
-        totals=totals,
-        step=train_state.step + 1,
-    )
-    return train_state, StepMetrics(loss, correct, count)
-
-
-def _update(
-    train_config: TrainConfig, params: Packed, grads: Packed, opt_state: AdamState | SGDState, *, donate: bool
-) -> tuple[Packed, AdamState | SGDState]:
-    learning_rate = schedule(train_config)
-    mask = _weights_only if train_config.decay_weights_only else None
-    if isinstance(opt_state, AdamState):
-        return optim.adam_update(
-            params,
-            grads,
-            opt_state,
-            learning_rate=learning_rate,
-            b1=train_config.b1,
-            b2=train_config.b2,
-            eps=train_config.eps,
-            bias_correction=train_config.bias_correction,
-            weight_decay=train_config.weight_decay,
-            decay_mask=mask,
-            donate=donate,
-        )
-    return optim.sgd_update(
-        params,
-        grads,
-        opt_state,
-        learning_rate=learning_rate,
-        momentum=train_config.momentum,
-        nesterov=train_config.nesterov,
-        weight_decay=train_config.weight_decay,
-        decay_mask=mask,
-        donate=donate,
-    )
-
-
-def _weights_only(packed: Packed) -> Packed:
-    return Packed(np.True_, np.False_)  # pyright: ignore[reportArgumentType]  # a tree of bools
-
-
-def _packed_in(memory: Workspace, params: Params) -> Packed:
-    """The parameters packed in a workspace, where they are already after the first step with it."""
-    if params is not memory.params:
-        for packed, part in zip(memory.packed_params, mlp.pack(params), strict=True):
-            packed.flags.writeable = True
-            np.copyto(packed, part)
-    return memory.packed_params
-
-
-def schedule(train_config: TrainConfig) -> Schedule:
-    """The learning rate as a function of the number of steps made.
-
-    Raises:
-        ValueError: a schedule without its length, `total_steps`.
-    """
-    peak, steps = train_config.learning_rate, train_config.total_steps
-    if train_config.schedule == "constant":
-        return schedules.constant_schedule(peak)
-    if steps is None:
-        raise ValueError(
-            f"the schedule {train_config.schedule!r} needs its length: "
-            "dataclasses.replace(train_config, total_steps=…), as fit does"
-        )
-    match train_config.schedule:
-        case "cosine":
-            return schedules.cosine_decay_schedule(peak, steps)
-        case "warmup_cosine":
-            warmup = int(train_config.warmup * steps)
-            return schedules.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
-        case _:
-            return schedules.cosine_onecycle_schedule(steps, peak, train_config.warmup)
 
 
 # Evaluation -----------------------------------------------------------------------------------------------------------
@@ -468,7 +192,7 @@ def fit(
         first = int(train_state.step) - epoch * len(slices)
         train_state = _own(train_state)
         if first == 0:
-            train_state = train_state._replace(totals=_NO_TOTALS)
+            train_state = train_state._replace(totals=NO_TOTALS)
         seconds = 0.0
         started = time.perf_counter()
         for i in range(first, len(slices)):

@@ -1,0 +1,110 @@
+"""How to train, as data: the optimizer, its schedule, and the regularizers of a run."""
+
+import math
+from dataclasses import dataclass
+
+from fnet import schedules
+from fnet.schedules import Schedule
+
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("constant", "cosine", "warmup_cosine", "onecycle")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. The defaults are the report's best model (Table I).
+
+    >>> TrainConfig(optimizer="sgd", learning_rate=0.1).momentum
+    0.9
+
+    Raises:
+        TypeError, ValueError: a value that is not allowed; says what is.
+    """
+
+    epochs: int = 25
+    batch_size: int = 64
+    optimizer: str = "adam"
+    learning_rate: float = 5e-4  # the peak, where there is a schedule
+    schedule: str = "constant"
+    warmup: float = 0.3  # the share of steps before the peak, of "warmup_cosine" and "onecycle"
+    total_steps: int | None = None  # the length of the schedule; fit sets it from epochs
+    momentum: float = 0.9  # of sgd
+    nesterov: bool = False  # of sgd
+    b1: float = 0.9  # of adam
+    b2: float = 0.999  # of adam
+    eps: float = 1e-8  # of adam
+    bias_correction: bool = True  # of adam
+    weight_decay: float = 0.0
+    decay_weights_only: bool = False  # not biases, nor scales of batch norms
+    clip_norm: float | None = None  # the largest norm of the gradients
+    label_smoothing: float = 0.0
+    class_weight: str | tuple[float, ...] | None = None  # "balanced", or one weight a class
+    mixup: float | None = None  # alpha
+    input_noise: float = 0.0  # standard deviation, of standardized features
+    ema_decay: float | None = None  # evaluate a moving average of the parameters
+    recompute_statistics: bool = False  # batch-norm statistics from fixed parameters, once an epoch
+    keep: str = "last"  # which parameters final_model gives: "last", or "best" on the validation data
+    monitor: str = "loss"  # what is best: the lowest "loss" or the highest "accuracy"
+    patience: int | None = None  # stop after so many epochs without a better one
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("keep", ("last", "best")),
+            ("monitor", ("loss", "accuracy")),
+        ):
+            if getattr(self, name) not in allowed:
+                choices = ", ".join(allowed)
+                raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
+        for name in ("epochs", "batch_size", "total_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} must be a positive integer; got {value!r}")
+        for name, low, high, allowed in (
+            ("learning_rate", 0, math.inf, "a finite number of at least 0"),
+            ("weight_decay", 0, math.inf, "a finite number of at least 0"),
+            ("input_noise", 0, math.inf, "a finite number of at least 0"),
+            ("label_smoothing", 0, 1, "in [0, 1)"),
+            ("momentum", 0, 1, "in [0, 1)"),
+            ("warmup", 0, 1, "in [0, 1)"),
+            ("b1", 0, 1, "in [0, 1)"),
+            ("b2", 0, 1, "in [0, 1)"),
+            ("ema_decay", 0, 1, "in [0, 1)"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value < high:
+                raise ValueError(f"{name} must be {allowed}; got {value!r}")
+        for name in ("eps", "clip_norm", "mixup"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive; got {value!r}")
+        weights = self.class_weight
+        if isinstance(weights, str) and weights != "balanced":
+            raise ValueError(f'class_weight must be "balanced", numbers or None; got {weights!r}')
+        if weights is not None and not isinstance(weights, str):
+            object.__setattr__(self, "class_weight", tuple(float(w) for w in weights))
+
+
+def schedule(train_config: TrainConfig) -> Schedule:
+    """The learning rate as a function of the number of steps made.
+
+    Raises:
+        ValueError: a schedule without its length, `total_steps`.
+    """
+    peak, steps = train_config.learning_rate, train_config.total_steps
+    if train_config.schedule == "constant":
+        return schedules.constant_schedule(peak)
+    if steps is None:
+        raise ValueError(
+            f"the schedule {train_config.schedule!r} needs its length: "
+            "dataclasses.replace(train_config, total_steps=…), as fit does"
+        )
+    match train_config.schedule:
+        case "cosine":
+            return schedules.cosine_decay_schedule(peak, steps)
+        case "warmup_cosine":
+            warmup = int(train_config.warmup * steps)
+            return schedules.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
+        case _:
+            return schedules.cosine_onecycle_schedule(steps, peak, train_config.warmup)
