@@ -174,6 +174,8 @@ def global_norm(tree: PyTree) -> float:
 
 def _square(leaf: npt.ArrayLike) -> float:
     flat = np.asarray(leaf).reshape(-1)
+    if flat.dtype.kind in "biu":
+        flat = flat.astype(np.float64)  # the squares of small integers wrap around
     return float(np.abs(np.vdot(flat, flat)))
 
 
