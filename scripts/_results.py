@@ -68,10 +68,11 @@ def prepare_folder(out: Path, job: Job, *, resume: bool) -> None:
     if unfinished and not resume:
         raise ValueError(f"{out} holds an unfinished run: add --resume to go on with it, or remove it")
     out.mkdir(parents=True, exist_ok=True)
-    if resume:
+    if not resume:
+        for old in [*(out / "checkpoints").glob("member-*/step-*.npz"), *out.glob("metrics.json")]:
+            old.unlink()
+    elif (out / "config.json").exists():
         return
-    for old in (out / "checkpoints").glob("member-*/step-*.npz"):
-        old.unlink()
     write_json(out / "config.json", {**job.description, **circumstances(job)})
 
 

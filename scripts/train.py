@@ -61,8 +61,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = _options.parse(parser, argv)
     if args.resume and args.out is None:
         parser.error("--resume needs --out DIR, the folder of the run to go on with")
-    if args.calibrate and not args.valid_size:
-        parser.error("--calibrate needs validation data: a --valid-size above 0")
+    args.calibrate = args.calibrate and bool(args.valid_size)  # it needs validation data
     if args.ensemble < 1:
         parser.error(f"--ensemble must be at least 1, but got {args.ensemble}")
     return args
@@ -80,6 +79,10 @@ def main(argv: list[str] | None = None) -> int:
             args.quiet = True
         with interruptible() as caught:
             trained = [train_member(args, job, i, out, processes, caught) for i in range(job.ensemble)]
+        if processes.rank == 0:
+            text = write_results(job, out, trained, calibrate=args.calibrate)
+            if not args.quiet:
+                print(f"\n{text}\nResults are in {out}")
     except InterruptedRunError as interruption:
         print(interruption, file=sys.stderr)
         return 130
@@ -89,10 +92,6 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError, TypeError, ImportError, OtherJobError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if processes.rank == 0:
-        text = write_results(job, out, trained, calibrate=args.calibrate)
-        if not args.quiet:
-            print(f"\n{text}\nResults are in {out}")
     return 0
 
 
@@ -164,8 +163,8 @@ def train_member(
     if not fnet.is_finished(train_state, train_config):
         save()
         raise InterruptedRunError(f"interrupted at step {int(train_state.step)}; to go on: {resume_command(out)}")
-    if job.ensemble > 1 and args.checkpoint_every is not None:
-        save()
+    if job.ensemble > 1:
+        save()  # a finished network is not trained again if a later one is interrupted
     return Trained(train_state, records)
 
 

@@ -1,0 +1,107 @@
+"""Show what a classifier is: its architecture, its layers, its classes, and how it was trained.
+
+    python scripts/inspect_model.py MODEL
+
+MODEL is the model.npz that scripts/train.py writes, or a .safetensors.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from export import load
+
+import fnet
+from fnet import tree
+from fnet.mlp import MLPConfig, Params
+from fnet.model import Model
+
+MAX_CLASSES = 20  # names shown
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("model", type=Path, help="model.npz of a run, or a .safetensors")
+    args = parser.parse_args(argv)
+    try:
+        classifier = load(args.model)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(describe(classifier))
+    return 0
+
+
+def describe(classifier: Model) -> str:
+    """All that there is to say of a classifier, as text."""
+    config, members = classifier.config, len(classifier.members)
+    count = fnet.num_params(config)
+    total = f"{count:,}" if members == 1 else f"{members * count:,} = {members} networks x {count:,}"
+    facts = {
+        "features": f"{config.sizes[0]:,}, standardized in {classifier.standardizer.mean.dtype}",
+        "classes": f"{config.num_classes:,}: {class_names(classifier)}",
+        "network": architecture(config),
+        "parameters": total,
+        "temperature": f"{classifier.temperature:g}",
+    }
+    parts = [columns(facts.items()), layer_table(config, classifier.members[0][0])]
+    if classifier.provenance:
+        parts.append("trained with\n" + columns(flatten(classifier.provenance)))
+    return "\n\n".join(parts)
+
+
+def architecture(config: MLPConfig) -> str:
+    parts = [" -> ".join(str(size) for size in config.sizes), config.activation]
+    parts += ["batch norm"] * config.batch_norm
+    parts += [f"dropout {config.dropout:g}"] * bool(config.dropout)
+    parts += [f"input dropout {config.input_dropout:g}"] * bool(config.input_dropout)
+    return ", ".join([*parts, config.dtype])
+
+
+def class_names(classifier: Model) -> str:
+    names = [repr(name) for name in classifier.classes]
+    return ", ".join(names[:MAX_CLASSES] + ["…"] * (len(names) > MAX_CLASSES))
+
+
+def layer_table(config: MLPConfig, params: Params) -> str:
+    """A line a layer: the shapes of its arrays, and how many parameters they hold."""
+    header = ("layer", "weights", "bias", "batch norm", "parameters")
+    rows = [
+        (
+            f"hidden {i}" if i <= len(config.hidden_sizes) else "output",
+            str(list(linear.w.shape)),
+            "-" if linear.b is None else str(list(linear.b.shape)),
+            "-" if norm is None else f"2 x {list(norm.scale.shape)}",
+            f"{sum(leaf.size for leaf in tree.leaves((linear, norm))):,}",
+        )
+        for i, (linear, norm) in enumerate(params, 1)
+    ]
+    rows.append(("total", "", "", "", f"{fnet.num_params(config):,}"))
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = [
+        row[0].ljust(widths[0])
+        + "".join("  " + cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in (header, *rows)
+    ]
+    return "\n".join(lines)
+
+
+def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of nested JSON objects, each with its path."""
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            yield from flatten(child, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, repr(value)
+
+
+def columns(pairs: Iterable[tuple[str, str]]) -> str:
+    pairs = list(pairs)
+    width = max(len(name) for name, _ in pairs)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in pairs)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
