@@ -153,7 +153,8 @@ def adam_update(
 
     def leaf(decays: bool, old: Sequence[Array], new: Sequence[Array]) -> None:
         (p, g, mu, nu), (p_new, mu_new, nu_new) = old, new
-        t = (1 - b1) * g
+        t = np.empty_like(g)
+        np.multiply(g, 1 - b1, out=t)
         np.multiply(mu, b1, out=mu_new)
         mu_new += t
         np.multiply(g, g, out=t)
@@ -252,7 +253,8 @@ def _update(
         for array in new:
             array.flags.writeable = False
         results.append(new)
-    if donate and all(new[0] is old[0] for new, old in zip(results, rows, strict=True)):
+    kept = ((old[0], *old[2:]) for old in rows)
+    if donate and all(n is o for new, old in zip(results, kept, strict=True) for n, o in zip(new, old, strict=True)):
         return threaded  # updated where it stood
     treedef = tree.structure(threaded[0])
     return tuple(tree.unflatten(treedef, [new[k] for new in results]) for k in range(len(threaded)))

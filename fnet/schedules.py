@@ -89,7 +89,7 @@ def cosine_onecycle_schedule(
     1.0
 
     Raises:
-        ValueError: `transition_steps` is not positive, or `pct_start` leaves one of the halves without a step.
+        ValueError: `transition_steps` is not positive, or `pct_start` is not between 0 and 1.
     """
     _positive("transition_steps", transition_steps)
     if not 0 < pct_start < 1:

@@ -142,7 +142,8 @@ def train_step(
             donate=donate,
         )
     correct = int(np.count_nonzero(aux.logits.argmax(axis=1) == labels[shard]))
-    grads = mlp.pack(grads) if donate is None else donate.packed_grads
+    # A batch of another size than the workspace has got gradients of its own.
+    grads = donate.packed_grads if donate is not None and grads is donate.grads else mlp.pack(grads)
     if reduce is not nn.identity:
         flat, unravel = tree.ravel((grads, np.float64(loss), np.float64(correct)))
         grads, loss, correct = unravel(reduce(flat))

@@ -45,6 +45,8 @@ def check_grads(
         down[i] -= eps
         difference = f_and_grads(unravel(up))[0] - f_and_grads(unravel(down))[0]
         numeric[i] = difference / (2 * eps)
+        if not np.isfinite(numeric[i]):
+            raise AssertionError(f"the difference in direction {i} of {len(flat)} is {numeric[i]}")
     assert_trees_close(grads, unravel(numeric), rtol=rtol, atol=atol)
 
 
@@ -62,7 +64,8 @@ def assert_trees_close(actual: PyTree, expected: PyTree, *, rtol: float = 1e-6, 
             raise AssertionError(f"leaf {path}: shape {a.shape}, expected {e.shape}")
         wrong = ~np.isclose(a, e, rtol=rtol, atol=atol, equal_nan=True)
         if wrong.any():
-            excess = np.where(wrong, np.abs(a - e), -1)
+            with np.errstate(invalid="ignore"):  # infinity less infinity
+                excess = np.where(wrong, np.nan_to_num(np.abs(a.astype(complex) - e), nan=np.inf), -1)
             worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), a.shape))
             raise AssertionError(
                 f"leaf {path}: {int(wrong.sum())} of {a.size} elements differ, the worst at "

@@ -1,0 +1,327 @@
+"""The optimizers against their equations; against Optax and PyTorch in test_oracles."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import fnet
+from fnet import optim, schedules, tree
+from fnet import random as frandom
+from fnet.optim import AdamState, SGDState
+from fnet.testing import assert_trees_close, assert_trees_equal
+
+MASK = {"w": True, "b": (False, None)}
+SCHEDULE = schedules.cosine_decay_schedule(0.1, 10)
+
+
+def make(seed: int, dtype: str = "float64", shape: tuple[int, ...] = (3, 4)) -> dict[str, Any]:
+    w_key, b_key = frandom.split(frandom.key(seed))
+    w, b = frandom.normal(w_key, shape, dtype), frandom.normal(b_key, shape[-1:], dtype)
+    return tree.freeze({"w": w, "b": (b, None)})
+
+
+def sgd(params: Any, grads: Any, opt_state: Any, **options: Any) -> tuple[Any, Any]:
+    options = {"learning_rate": SCHEDULE, "momentum": 0.9, "weight_decay": 0.1, **options}
+    return fnet.sgd_update(params, grads, opt_state, **options)
+
+
+def adam(params: Any, grads: Any, opt_state: Any, **options: Any) -> tuple[Any, Any]:
+    return fnet.adam_update(params, grads, opt_state, **{"learning_rate": SCHEDULE, "weight_decay": 0.1, **options})
+
+
+OPTIMIZERS = {"sgd": (fnet.sgd_init, sgd), "adam": (fnet.adam_init, adam)}
+each_optimizer = pytest.mark.parametrize(("init", "update"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+
+
+def run(init: Callable[..., Any], update: Callable[..., Any], params: Any, steps: int, **options: Any) -> Any:
+    opt_state = init(params)
+    for i in range(steps):
+        grads = tree.map(lambda leaf, i=i: np.cos(leaf + i).astype(leaf.dtype), params)
+        params, opt_state = update(params, grads, opt_state, **options)
+    return params, opt_state
+
+
+# Equations
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_equations_7_and_8_of_the_report(nesterov: bool, momentum: float) -> None:
+    params, opt_state = make(0), fnet.sgd_init(make(0))
+    p, v = params["w"], 0
+    for i in range(5):
+        grads = make(i + 1)
+        params, opt_state = sgd(params, grads, opt_state, momentum=momentum, nesterov=nesterov)
+        eta, g = SCHEDULE(i), grads["w"]
+        v = momentum * v + eta * g
+        p = p - (momentum * v + eta * g if nesterov else v) - eta * 0.1 * p
+        np.testing.assert_allclose(params["w"], p, rtol=1e-12)
+        np.testing.assert_allclose(opt_state.velocity["w"], v, rtol=1e-12)
+        assert opt_state.count == i + 1
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize(("b1", "b2", "eps"), [(0.9, 0.999, 1e-8), (0.0, 0.9, 0.1), (0.5, 0.0, 1e-3)])
+def test_adam_is_algorithm_1(bias_correction: bool, b1: float, b2: float, eps: float) -> None:
+    params, opt_state = make(0), fnet.adam_init(make(0))
+    p, mu, nu = params["w"], 0, 0
+    for i in range(5):
+        grads = make(i + 1)
+        params, opt_state = adam(params, grads, opt_state, b1=b1, b2=b2, eps=eps, bias_correction=bias_correction)
+        eta, g, t = SCHEDULE(i), grads["w"], i + 1
+        mu = b1 * mu + (1 - b1) * g
+        nu = b2 * nu + (1 - b2) * g**2
+        mu_hat, nu_hat = (mu / (1 - b1**t), nu / (1 - b2**t)) if bias_correction else (mu, nu)
+        p = p - eta * mu_hat / (np.sqrt(nu_hat) + eps) - eta * 0.1 * p
+        np.testing.assert_allclose(params["w"], p, rtol=1e-10)
+        np.testing.assert_allclose(opt_state.mu["w"], mu, rtol=1e-12)
+        np.testing.assert_allclose(opt_state.nu["w"], nu, rtol=1e-12)
+        assert opt_state.count == i + 1
+
+
+def test_the_initial_states_are_zero() -> None:
+    params = make(0, "float32")
+    zero = tree.map(np.zeros_like, params)
+    assert_trees_equal(fnet.sgd_init(params), SGDState(np.int64(0), zero))
+    assert_trees_equal(fnet.adam_init(params), AdamState(np.int64(0), zero, zero))
+    assert not any(leaf.flags.writeable for leaf in tree.leaves(fnet.adam_init(params)[1:]))
+
+
+@each_optimizer
+def test_the_schedule_is_asked_at_the_count_before_the_update(
+    init: Callable[..., Any], update: Callable[..., Any]
+) -> None:
+    counts: list[int] = []
+
+    def schedule(count: int) -> float:
+        counts.append(count)
+        return 0.1
+
+    scheduled = run(init, update, make(0), 3, learning_rate=schedule)
+    assert counts == [0, 1, 2]
+    assert_trees_equal(scheduled, run(init, update, make(0), 3, learning_rate=0.1))
+
+
+@each_optimizer
+def test_decay_is_decoupled_and_the_mask_says_where(init: Callable[..., Any], update: Callable[..., Any]) -> None:
+    params, opt_state = make(0), init(make(0))
+    zero = tree.map(np.zeros_like, params)
+    options = {"learning_rate": 0.5, "weight_decay": 0.1}
+    decayed = update(params, zero, opt_state, **options)[0]
+    assert_trees_close(decayed, tree.map(lambda p: p * 0.95, params), rtol=1e-12)
+    masked, mask_state = update(params, zero, opt_state, **options, decay_mask=MASK)
+    assert_trees_equal(masked, {"w": decayed["w"], "b": params["b"]})
+    matrices = update(params, zero, opt_state, **options, decay_mask=lambda t: tree.map(lambda p: p.ndim > 1, t))
+    assert_trees_equal(matrices, (masked, mask_state))
+    assert_trees_equal(update(params, zero, opt_state, **{**options, "weight_decay": 0.0})[0], params)
+
+
+# What all updates share
+
+
+def last_500(nested: Any) -> Any:
+    return tree.map(lambda leaf: leaf.reshape(-1)[-500:], nested)
+
+
+@each_optimizer
+@pytest.mark.parametrize("shape", [(3, 4), (7, 100, 101), (70_000, 2), (200_000,), (2, 70_000)], ids=str)
+def test_chunks_and_donated_memory_change_no_bit(
+    init: Callable[..., Any], update: Callable[..., Any], shape: tuple[int, ...]
+) -> None:
+    params, grads = make(0, shape=shape), make(1, shape=shape)
+    expected = update(params, grads, init(params))
+    assert expected[0]["w"].shape == shape
+    assert_trees_equal(last_500(expected[0]), update(last_500(params), last_500(grads), init(last_500(params)))[0])
+    own, own_state = tree.freeze(tree.map(np.copy, params)), init(params)
+    donated, donated_state = update(own, grads, own_state, donate=True)
+    assert_trees_equal((donated, donated_state), expected)
+    assert donated["w"] is own["w"]
+    assert donated_state[1]["w"] is own_state[1]["w"]
+    results = (expected[0], expected[1][1:], donated, donated_state[1:])
+    assert not any(leaf.flags.writeable for leaf in tree.leaves(results))
+
+
+@each_optimizer
+def test_several_donated_updates_are_those_without(init: Callable[..., Any], update: Callable[..., Any]) -> None:
+    own = tree.freeze(tree.map(np.copy, make(0)))
+    assert_trees_equal(run(init, update, own, 4, donate=True), run(init, update, make(0), 4))
+
+
+@each_optimizer
+@pytest.mark.parametrize("locked", ["params", "opt_state"])
+def test_donated_memory_that_cannot_be_written_is_not_lost(
+    init: Callable[..., Any], update: Callable[..., Any], locked: str
+) -> None:
+    params, grads, opt_state = make(0), make(1), init(make(0))
+    expected = update(params, grads, opt_state)
+
+    def lock(leaf: Any) -> Any:  # memory of another's, as a file or JAX gives it
+        return np.frombuffer(leaf.tobytes(), leaf.dtype).reshape(leaf.shape)
+
+    params = tree.map(lock if locked == "params" else np.copy, params)
+    moments = tree.map(lock if locked == "opt_state" else np.copy, opt_state[1:])
+    donated = update(params, grads, type(opt_state)(opt_state.count, *moments), donate=True)
+    assert_trees_equal(donated, expected)
+
+
+@each_optimizer
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_purity_and_dtypes(init: Callable[..., Any], update: Callable[..., Any], dtype: str) -> None:
+    params, grads = make(0, dtype), make(1, dtype)
+    opt_state = update(params, grads, init(params))[1]
+    given = (params, grads, opt_state)
+    copies = tree.map(np.copy, given)
+    for options in ({}, {"decay_mask": MASK}, {"weight_decay": 0.0}, {"learning_rate": np.float64(0.1)}):
+        first = update(params, grads, opt_state, **options)
+        assert_trees_equal(update(params, grads, opt_state, **options), first)
+        assert {leaf.dtype.name for leaf in tree.leaves((first[0], first[1][1:]))} == {dtype}
+        assert first[1].count.dtype == np.int64
+    clipped = fnet.clip_by_global_norm(grads, 1e-3)
+    average = fnet.ema_update(params, grads, decay=0.9)
+    assert {leaf.dtype.name for leaf in tree.leaves((clipped, average))} == {dtype}
+    assert not any(leaf.flags.writeable for leaf in tree.leaves((clipped, average)))
+    assert_trees_equal(given, copies)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "nesterov": True}], ids=["adam", "sgd"])
+def test_a_training_step_keeps_the_dtype(options: dict[str, Any], dtype: str) -> None:
+    config = fnet.MLPConfig(sizes=(4, 5, 3), dtype=dtype, input_dropout=0.1)
+    train_config = fnet.TrainConfig(
+        **options,
+        schedule="onecycle",
+        total_steps=10,
+        weight_decay=0.1,
+        decay_weights_only=True,
+        clip_norm=0.1,
+        label_smoothing=0.1,
+        mixup=0.2,
+        input_noise=0.1,
+        ema_decay=0.9,
+    )
+    key = frandom.key(0)
+    train_state = fnet.init_train_state(key, config, train_config)
+    x, weights = frandom.normal(key, (6, 4)), frandom.uniform(key, (6,), "float64")
+    for _ in range(2):
+        train_state, _ = fnet.train_step(
+            config, train_config, train_state, x, np.arange(6) % 3, key=key, sample_weight=weights
+        )
+    arrays = (train_state.params, train_state.state, train_state.opt_state[1:], train_state.ema)
+    assert {leaf.dtype.name for leaf in tree.leaves(arrays)} == {dtype}
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
+
+
+@each_optimizer
+@pytest.mark.parametrize(
+    "leaf", [np.array(2.0), np.zeros((0, 3)), np.zeros((3, 0))], ids=["0-d", "0 rows", "0 columns"]
+)
+def test_any_pytree_of_arrays(init: Callable[..., Any], update: Callable[..., Any], leaf: Any) -> None:
+    params = Pair([leaf, None], {"x": (np.ones(2),)})
+    updated, opt_state = run(init, update, params, 2)
+    assert tree.structure(updated) == tree.structure(opt_state[1]) == tree.structure(params)
+    assert [new.shape for new in tree.leaves(updated)] == [leaf.shape, (2,)]
+    expected, _ = run(init, update, leaf.reshape(-1), 2)
+    np.testing.assert_array_equal(updated.a[0], expected.reshape(leaf.shape))
+
+
+@each_optimizer
+@pytest.mark.parametrize(
+    ("grads", "message"),
+    [
+        ((np.ones(2), np.ones(3)), r"at \[1\]: expected float64\[2\], but got float64\[3\]"),
+        ((np.ones(2, np.float32), np.ones(2)), r"at \[0\]: expected float64\[2\], but got float32\[2\]"),
+        ((np.ones(2), np.ones((1, 2))), r"at \[1\]: expected float64\[2\], but got float64\[1, 2\]"),
+        ((np.ones(2),), "at the root: expected a tuple of 2, but got a tuple of 1"),
+        ((np.ones(2), None), r"at \[1\]: expected a leaf \(ndarray\), but got None"),
+    ],
+)
+def test_trees_that_differ(init: Callable[..., Any], update: Callable[..., Any], grads: Any, message: str) -> None:
+    params = (np.ones(2), np.ones(2))
+    with pytest.raises(ValueError, match=f"the trees differ {message}"):
+        update(params, grads, init(params))
+    with pytest.raises(ValueError, match="the trees differ"):
+        update(params, params, init(grads))
+    with pytest.raises(ValueError, match=f"the trees differ {message}"):
+        fnet.ema_update(params, grads, decay=0.5)
+    with pytest.raises(ValueError, match=r"at the root: expected a tuple of 2, but got a list of 2"):
+        update(params, params, init(params), decay_mask=[True, False])
+
+
+@pytest.mark.parametrize("bad", [-0.1, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay"])
+@each_optimizer
+def test_bad_rates(init: Callable[..., Any], update: Callable[..., Any], name: str, bad: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a finite number of at least 0, but got {bad}"):
+        update(make(0), make(1), init(make(0)), **{name: bad})
+    if name == "learning_rate":
+        with pytest.raises(ValueError, match="learning_rate must be a finite number"):
+            update(make(0), make(1), init(make(0)), learning_rate=lambda count: bad)
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.0, np.nan])
+@pytest.mark.parametrize(("update", "name"), [(sgd, "momentum"), (adam, "b1"), (adam, "b2")])
+def test_bad_momenta(update: Callable[..., Any], name: str, bad: float) -> None:
+    init = fnet.sgd_init if update is sgd else fnet.adam_init
+    with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\), but got {bad}"):
+        update(make(0), make(1), init(make(0)), **{name: bad})
+
+
+@pytest.mark.parametrize("eps", [0.0, -1e-8, np.nan, np.inf])
+def test_bad_eps(eps: float) -> None:
+    with pytest.raises(ValueError, match=f"eps must be positive, but got {eps}"):
+        adam(make(0), make(1), fnet.adam_init(make(0)), eps=eps)
+
+
+# Clipping, moving average
+
+
+@pytest.mark.parametrize("factor", [1e-6, 0.5, 0.999])
+def test_clipping_scales_to_the_norm(factor: float) -> None:
+    grads = make(0)
+    norm = tree.global_norm(grads)
+    clipped = fnet.clip_by_global_norm(grads, factor * norm)
+    assert tree.global_norm(clipped) == pytest.approx(factor * norm, rel=1e-12)
+    assert_trees_close(clipped, tree.map(lambda g: factor * g, grads), rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, np.inf])
+def test_clipping_leaves_small_gradients_alone(factor: float) -> None:
+    grads = make(0)
+    assert_trees_equal(fnet.clip_by_global_norm(grads, factor * tree.global_norm(grads)), grads)
+    zero = tree.map(np.zeros_like, grads)
+    assert_trees_equal(fnet.clip_by_global_norm(zero, factor), zero)
+
+
+@pytest.mark.parametrize("max_norm", [0.0, -1.0, np.nan])
+def test_bad_max_norm(max_norm: float) -> None:
+    with pytest.raises(ValueError, match=f"max_norm must be positive, but got {max_norm}"):
+        fnet.clip_by_global_norm(make(0), max_norm)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("shape", [(3, 4), (70_000, 2)], ids=str)
+def test_ema(decay: float, shape: tuple[int, ...]) -> None:
+    old, new = make(0, shape=shape), make(1, shape=shape)
+    average = fnet.ema_update(old, new, decay=decay)
+    expected = tree.map(lambda a, b: decay * a + (1 - decay) * b, old, new)
+    assert_trees_close(average, expected, rtol=1e-12, atol=1e-15)
+    own = tree.freeze(tree.map(np.copy, old))
+    assert_trees_equal(fnet.ema_update(own, new, decay=decay, donate=True), average)
+    assert_trees_equal(own, average)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.1, np.nan])
+def test_bad_decay(decay: float) -> None:
+    with pytest.raises(ValueError, match=rf"decay must be in \[0, 1\], but got {decay}"):
+        fnet.ema_update(make(0), make(1), decay=decay)
+
+
+def test_the_public_names_are_those_of_the_module() -> None:
+    for name in ("sgd_init", "sgd_update", "adam_init", "adam_update", "clip_by_global_norm", "ema_update"):
+        assert getattr(fnet, name) is getattr(optim, name)

@@ -1,0 +1,244 @@
+"""Keys, and the draws made from them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fnet import random as frandom
+from fnet.testing import assert_trees_equal
+
+KEY = frandom.key(0)
+DRAWS = {
+    "bits": lambda key: frandom.bits(key, (3, 50), np.uint16),
+    "uniform": lambda key: frandom.uniform(key, (3, 50)),
+    "normal": lambda key: frandom.normal(key, (3, 50)),
+    "bernoulli": lambda key: frandom.bernoulli(key, 0.5, (3, 50)),
+    "beta": lambda key: frandom.beta(key, 2.0, 3.0, (3, 50)),
+    "permutation": lambda key: frandom.permutation(key, 150).reshape(3, 50),
+}
+each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+
+
+# Streams: these numbers are what users' results rest on, and may never change
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (frandom.key(0), [2968811710, 3677149159, 745650761, 2884920346]),
+        (frandom.key(2**70), [647231966, 1158660304, 792296500, 1682207537]),
+        (frandom.split(KEY)[0], [3799814089, 1093772667, 2629204363, 3988487602]),
+        (frandom.split(KEY)[1], [790772677, 3794055382, 3454696493, 893343547]),
+        (frandom.fold_in(KEY, 7), [2626233863, 3657133606, 616600791, 2921742451]),
+        (frandom.fold_in(KEY, 2**33 + 1), [2485153302, 1583237534, 4245031706, 3791136291]),
+        (frandom.bits(KEY, 3, "uint8"), [73, 204, 152]),
+        (frandom.bits(KEY, 3, "uint16"), [52297, 34712, 42286]),
+        (frandom.bits(KEY, 3, "uint32"), [2274937929, 8103214, 4206199381]),
+        (frandom.bits(KEY, 3, "uint64"), [34803041397427273, 5630645916730229333, 7654620632632305380]),
+        (frandom.uniform(KEY, 3), [0.5296752452850342, 0.0018866658210754395, 0.9793320894241333]),
+        (frandom.uniform(KEY, 3, "float64"), [0.0018866766546096203, 0.30523792677077743, 0.4149578159726155]),
+        (frandom.uniform(KEY, 2, "float64", -2, 3), [-1.990566616726952, -0.4738103661461128]),
+        (frandom.bernoulli(KEY, 0.5, 8), [True, True, True, True, False, False, True, True]),
+        (frandom.permutation(KEY, 8), [0, 1, 2, 6, 7, 3, 5, 4]),
+    ],
+)
+def test_the_words_of_a_key_never_change(words: np.ndarray, expected: list[Any]) -> None:
+    assert words.tolist() == expected
+
+
+def test_the_normal_stream_never_changes_but_for_the_rounding_of_log_and_cos() -> None:
+    expected = [1.1178860664367676, -1.2047957181930542, -0.1459905058145523]
+    np.testing.assert_allclose(frandom.normal(KEY, 3), expected, rtol=1e-5)
+    expected = [-3.0482839598542917, -1.4463904200367408, 1.8038408086823845]
+    np.testing.assert_allclose(frandom.normal(KEY, 3, "float64"), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**32 - 1, 2**32, 2**64 + 3])
+def test_derived_keys_are_those_of_numpy_spawn_keys(number: int) -> None:
+    spawned = np.random.SeedSequence(KEY.tolist(), spawn_key=(1, number)).generate_state(4)
+    assert frandom.fold_in(KEY, number).tolist() == spawned.tolist()
+
+
+# Keys
+
+
+def test_a_key_is_a_read_only_array_of_four_words() -> None:
+    for key in (KEY, *frandom.split(KEY), frandom.fold_in(KEY, 0), frandom.key(np.int64(0))):  # pyright: ignore[reportArgumentType]
+        assert key.dtype == np.uint32
+        assert key.shape == (4,)
+        assert not key.flags.writeable
+
+
+def test_all_derived_keys_are_distinct() -> None:
+    counters = (*range(50), 2**32, 2**32 + 1, 2**64)
+    keys = [
+        *(frandom.key(seed) for seed in counters),
+        *frandom.split(KEY, 50),
+        *(frandom.fold_in(KEY, data) for data in counters),
+        *frandom.split(frandom.key(1), 50),
+    ]
+    assert len({key.tobytes() for key in keys}) == len(keys)
+
+
+def test_split_gives_as_many_as_asked_for_and_a_longer_split_begins_alike() -> None:
+    assert frandom.split(KEY, 0) == ()
+    assert [len(frandom.split(KEY, num)) for num in (1, 2, 5)] == [1, 2, 5]
+    np.testing.assert_array_equal(frandom.split(KEY, 5)[:2], frandom.split(KEY))
+
+
+@pytest.mark.parametrize("make", [frandom.key, lambda n: frandom.split(KEY, n), lambda n: frandom.fold_in(KEY, n)])
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (1.0, TypeError, "must be an integer, but got 1.0"),
+        (True, TypeError, "must be an integer, but got True"),
+        ("1", TypeError, "must be an integer, but got '1'"),
+        (None, TypeError, "must be an integer, but got None"),
+        (-1, ValueError, "must be 0 or more, but got -1"),
+    ],
+)
+def test_bad_numbers(make: Callable[[Any], Any], number: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make(number)
+
+
+@each_draw
+@pytest.mark.parametrize("bad", [0, None, np.zeros(2, np.uint32), np.zeros(4, np.int64), [1, 2, 3, 4]], ids=repr)
+def test_what_is_no_key(draw: Callable[[Any], np.ndarray], bad: Any) -> None:
+    for use in (draw, frandom.split, lambda key: frandom.fold_in(key, 0)):
+        with pytest.raises(TypeError, match=r"key must come from fnet\.random\.key\(seed\)"):
+            use(bad)
+
+
+# Draws
+
+
+@each_draw
+def test_same_key_same_bits_and_another_key_other_bits(draw: Callable[[Any], np.ndarray]) -> None:
+    first, again, other = draw(KEY), draw(KEY.copy()), draw(frandom.key(1))
+    assert first.tobytes() == again.tobytes()
+    assert first.shape == (3, 50)
+    assert (first != other).mean() > 0.4
+
+
+def test_nothing_touches_the_global_generator() -> None:
+    before = np.random.get_state(legacy=False)  # noqa: NPY002
+    for draw in DRAWS.values():
+        draw(KEY)
+    assert_trees_equal(np.random.get_state(legacy=False), before)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
+def test_bits_are_of_the_dtype_and_each_is_set_half_of_the_time(dtype: str) -> None:
+    draw = frandom.bits(KEY, (40, 101), dtype)
+    assert draw.dtype == dtype
+    assert draw.shape == (40, 101)
+    share = np.unpackbits(draw.view(np.uint8).reshape(-1, draw.itemsize), axis=1).mean(axis=0)
+    np.testing.assert_allclose(share, 0.5, atol=4 * 0.5 / draw.size**0.5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.0, -1.0), (5.0, 5.5)])
+def test_uniform(dtype: str, low: float, high: float) -> None:
+    draw = frandom.uniform(KEY, (100, 200), dtype, low, high)
+    assert draw.dtype == dtype
+    assert draw.min() >= low
+    assert draw.max() < high
+    unit = (draw.astype(np.float64) - low) / (high - low)
+    assert unit.mean() == pytest.approx(1 / 2, abs=0.008)
+    assert unit.var() == pytest.approx(1 / 12, abs=0.003)
+    tenths = np.bincount((unit * 10).astype(int).ravel(), minlength=10)
+    np.testing.assert_allclose(tenths, 2000, atol=200)
+
+
+def test_uniform_never_rounds_up_to_maxval() -> None:
+    above_one = float(np.nextafter(np.float32(1), np.float32(2)))
+    assert (frandom.uniform(KEY, 1000, "float32", 1.0, above_one) == 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_normal(dtype: str) -> None:
+    draw = frandom.normal(KEY, (100, 201), dtype)
+    assert draw.dtype == dtype
+    assert draw.mean() == pytest.approx(0, abs=0.02)
+    assert draw.var() == pytest.approx(1, abs=0.03)
+    assert (draw**3).mean() == pytest.approx(0, abs=0.1)
+    assert (draw**4).mean() == pytest.approx(3, abs=0.2)
+    assert (draw > 1.6448536).mean() == pytest.approx(0.05, abs=0.005)
+    half = draw.size // 2
+    assert np.corrcoef(draw.ravel()[:half], draw.ravel()[half : 2 * half])[0, 1] == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize("shape", [(), 0, 1, 3, (2, 0), (3, 5), (1, 1, 1)], ids=str)
+def test_shapes(shape: Any) -> None:
+    expected = shape if isinstance(shape, tuple) else (shape,)
+    for draw in (
+        frandom.bits(KEY, shape),
+        frandom.uniform(KEY, shape),
+        frandom.normal(KEY, shape),
+        frandom.bernoulli(KEY, 0.5, shape),
+        frandom.beta(KEY, 1.0, 1.0, shape),
+    ):
+        assert np.shape(draw) == expected
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_bernoulli(p: float) -> None:
+    draw = frandom.bernoulli(KEY, p, 10_000)
+    assert draw.dtype == bool
+    assert draw.mean() == pytest.approx(p, abs=3 * (p * (1 - p) / 10_000) ** 0.5)
+
+
+def test_beta() -> None:
+    draw = frandom.beta(KEY, 2.0, 3.0, 20_000)
+    assert 0 < draw.min() < draw.max() < 1
+    assert draw.mean() == pytest.approx(0.4, abs=0.005)
+    assert draw.var() == pytest.approx(0.04, abs=0.002)
+
+
+@pytest.mark.parametrize("num", [0, 1, 2, 1000])
+def test_permutation_of_a_number(num: int) -> None:
+    order = frandom.permutation(KEY, num)
+    assert sorted(order) == list(range(num))
+    assert num < 1000 or abs(np.corrcoef(order, np.arange(num))[0, 1]) < 0.1
+
+
+def test_permutation_of_rows_keeps_them_whole() -> None:
+    x = np.arange(30).reshape(10, 3)
+    order = frandom.permutation(KEY, 10)
+    np.testing.assert_array_equal(frandom.permutation(KEY, x), x[order])
+    np.testing.assert_array_equal(frandom.permutation(KEY, x.tolist()), x[order])
+    assert order.tolist() != list(range(10))
+
+
+def test_all_permutations_are_equally_frequent() -> None:
+    draws = [tuple(frandom.permutation(key, 3)) for key in frandom.split(KEY, 1200)]
+    counts = [draws.count(order) for order in set(draws)]
+    assert len(counts) == 6
+    assert counts == pytest.approx([200] * 6, abs=3.5 * (1200 * 5 / 36) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "message"),
+    [
+        (lambda: frandom.bits(KEY, 3, np.int32), TypeError, "unsigned integer type such as numpy.uint32, not int32"),
+        (lambda: frandom.bits(KEY, 3, float), TypeError, "unsigned integer type such as numpy.uint32, not float64"),
+        (lambda: frandom.bits(KEY, (2, -1)), ValueError, "shape must be 0 or more, but got -1"),
+        (lambda: frandom.bits(KEY, (2.0,)), TypeError, "shape must be an integer, but got 2.0"),  # pyright: ignore[reportArgumentType]
+        (lambda: frandom.uniform(KEY, 3, "float16"), TypeError, "float32 or float64, not float16"),
+        (lambda: frandom.uniform(KEY, 3, minval=1, maxval=1), ValueError, "minval must be less .* got 1 and 1"),
+        (lambda: frandom.uniform(KEY, 3, minval=np.nan), ValueError, "minval must be less than maxval, but got nan"),
+        (lambda: frandom.normal(KEY, 3, int), TypeError, "float32 or float64, not int64"),
+        (lambda: frandom.bernoulli(KEY, 1.1), ValueError, r"a probability in \[0, 1\], but got 1.1"),
+        (lambda: frandom.bernoulli(KEY, np.nan), ValueError, r"a probability in \[0, 1\], but got nan"),
+        (lambda: frandom.beta(KEY, 0.0, 1.0), ValueError, "a and b must be positive, but got 0.0 and 1.0"),
+        (lambda: frandom.beta(KEY, 1.0, np.nan), ValueError, "a and b must be positive, but got 1.0 and nan"),
+        (lambda: frandom.permutation(KEY, 3.0), TypeError, "x must be an integer, but got 3.0"),
+        (lambda: frandom.permutation(KEY, -3), ValueError, "x must be 0 or more, but got -3"),
+    ],
+)
+def test_bad_input(draw: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        draw()
