@@ -104,7 +104,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def write_results(job: Job, out: Path, trained: list[Trained], *, calibrate: bool) -> str:
+def write_results(job: Job, out: Path, trained: list[Trained], *, calibrate: bool, pictures: bool) -> str:
     """Evaluate the trained network or ensemble on every split, write all results, and return the report."""
     data = job.data
     members = tuple(fnet.final_model(t.train_state, job.train_config) for t in trained)
@@ -143,9 +143,9 @@ def write_results(job: Job, out: Path, trained: list[Trained], *, calibrate: boo
     text = report_text(shown, report, results, data.classes)
     write_atomically(out / "report.txt", text.encode())
     write_predictions(out / "predictions.csv", dataset.y, probabilities[shown], data.classes)
-    no_pictures = draw(out, trained[0].records, results, shown, dataset.y, probabilities[shown], data)
+    drawn = draw(out, trained[0].records, results, shown, dataset.y, probabilities[shown], data) if pictures else ""
     write_json(out / "metrics.json", results)
-    return text + no_pictures
+    return text + drawn
 
 
 def temperature(job: Job, members: tuple[tuple[fnet.Params, fnet.State], ...]) -> float:

@@ -50,6 +50,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint-every", type=checkpoint_interval, metavar="STEPS|epoch", help="save to go on from"
     )
+    parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="write no .png")
     parser.add_argument("--calibrate", action="store_true", help="fit a temperature on the validation data")
     parser.add_argument(
         "--mpi", action="store_true", help="share each batch: mpiexec -n N python scripts/train.py --mpi"
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         with interruptible() as caught:
             trained = [train_member(args, job, i, out, processes, caught) for i in range(job.ensemble)]
         if processes.rank == 0:
-            text = write_results(job, out, trained, calibrate=args.calibrate)
+            text = write_results(job, out, trained, calibrate=args.calibrate, pictures=args.pictures)
             if not args.quiet:
                 print(f"\n{text}\nResults are in {out}")
     except InterruptedRunError as interruption:

@@ -1,0 +1,226 @@
+"""scripts/train.py and scripts/predict.py, as a user runs them."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fnet
+from fnet import checkpoint, model
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+SMALL = ["--hidden", "16", "--epochs", "3", "--quiet", "--no-pictures"]
+FILES = {"config.json", "history.csv", "metrics.json", "report.txt", "predictions.csv", "model.npz"}
+# What must be the same bytes when a run is repeated or resumed; in metrics.json all but the times.
+EXACT = ("model.npz", "history.csv", "predictions.csv", "report.txt")
+
+
+def run(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def results(out: Path) -> dict[str, object]:
+    metrics = json.loads((out / "metrics.json").read_text())
+    del metrics["seconds_per_epoch"]
+    return {"metrics": metrics, **{name: (out / name).read_bytes() for name in EXACT}}
+
+
+def test_a_run_writes_what_it_should(tmp_path: Path) -> None:
+    result = run("train.py", "--hidden", "16", "--epochs", "2", "--no-pictures", "--out", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} >= FILES
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics["test"]) >= {"loss", "accuracy"}
+    assert f"test   loss {metrics['test']['loss']:.4f}" in (tmp_path / "report.txt").read_text()
+    history = read_csv(tmp_path / "history.csv")
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    rows = read_csv(tmp_path / "predictions.csv")
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert right / len(rows) == pytest.approx(metrics["test"]["accuracy"])
+    lines = result.stdout.splitlines()
+    assert float(lines[1].split()[3]) == pytest.approx(float(history[0]["valid_loss"]), abs=1e-4)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["network"]["sizes"] == [64, 16, 10]
+    assert config["versions"]["numpy"] == np.__version__
+
+
+def test_pictures_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    assert run("train.py", "--hidden", "4", "--epochs", "1", "--quiet", "--out", tmp_path).returncode == 0
+    for name in ("accuracy.png", "loss.png", "confusion_matrix.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert run("train.py", *SMALL, "--seed", seed, "--out", tmp_path / name).stdout == ""
+    assert results(tmp_path / "a") == results(tmp_path / "b")
+    assert results(tmp_path / "a")["model.npz"] != results(tmp_path / "c")["model.npz"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--checkpoint-every", "4", "--mixup", "0.2", "--input-noise", "0.1", "--ema-decay", "0.9"],
+        ["--checkpoint-every", "epoch", "--optimizer", "sgd", "--learning-rate", "0.01", "--schedule", "onecycle"],
+        ["--checkpoint-every", "7", "--patience", "2", "--keep", "best", "--ensemble", "2"],
+    ],
+)
+def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(options: list[str], tmp_path: Path) -> None:
+    common = ["--hidden", "16", "16", "--epochs", "8", "--no-pictures", *options]
+    assert run("train.py", *common, "--quiet", "--out", tmp_path / "whole").returncode == 0
+    command = [sys.executable, str(SCRIPTS / "train.py"), *common, "--out", str(tmp_path / "parts"), "--resume"]
+    stops = 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()  # the head of the table: training begins
+        if stops < 3:
+            time.sleep(0.01 * stops)
+            process.send_signal((signal.SIGINT, signal.SIGTERM)[stops % 2])
+        _, errors = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == 130, errors
+        assert "to go on: python" in errors
+        assert "--resume" in errors
+        stops += 1
+    assert stops
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+
+
+def stopped_run(out: Path, *options: str) -> None:
+    """A run with checkpoints that did not come to its end."""
+    assert run("train.py", *SMALL, "--checkpoint-every", "3", *options, "--out", out).returncode == 0
+    (out / "metrics.json").unlink()
+
+
+def test_two_checkpoints_are_kept_and_a_damaged_one_is_skipped(tmp_path: Path) -> None:
+    stopped_run(tmp_path)
+    expected = (tmp_path / "model.npz").read_bytes()
+    newest, before = checkpoint.steps(tmp_path / "checkpoints" / "member-0")
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    (tmp_path / "model.npz").unlink()
+    result = run("train.py", *SMALL, "--checkpoint-every", "3", "--out", tmp_path, "--resume")
+    assert result.returncode == 0
+    assert newest.name in result.stderr
+    assert before.name not in result.stderr
+    assert (tmp_path / "model.npz").read_bytes() == expected
+
+
+def test_another_job_is_not_resumed_and_an_unfinished_one_not_overwritten(tmp_path: Path) -> None:
+    stopped_run(tmp_path)
+    result = run("train.py", *SMALL, "--learning-rate", "0.002", "--out", tmp_path, "--resume")
+    assert result.returncode == 2
+    assert "training.learning_rate: 0.0005 in the checkpoint, 0.002 now" in result.stderr
+    result = run("train.py", *SMALL, "--out", tmp_path)
+    assert result.returncode == 2
+    assert "holds an unfinished run: add --resume" in result.stderr
+    assert len(checkpoint.steps(tmp_path / "checkpoints" / "member-0")) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "nowhere"], "no such file or folder: nowhere"),
+        (["--dropout", "1.5"], "dropout is the share that is dropped and must be in [0, 1); got 1.5"),
+        (["--hidden", "0"], "sizes must be positive"),
+        (["--learning-rate", "-1"], "learning_rate must be a finite number of at least 0"),
+        (["--valid-size", "5000"], "leaves one side empty"),
+        (["--patience", "2", "--valid-size", "0"], "need validation data"),
+        (["--out", "/dev/null/here"], "Not a directory"),
+    ],
+)
+def test_errors_are_one_line(options: list[str], message: str, tmp_path: Path) -> None:
+    result = run("train.py", *SMALL, *(["--out", str(tmp_path)] if "--out" not in options else []), *options)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    result = run("train.py", *SMALL, "--no-batch-norm", "--learning-rate", "1e30", "--out", tmp_path)
+    assert result.returncode == 3
+    assert "the training loss is" in result.stderr
+    assert "at epoch 1, step" in result.stderr
+    assert "smaller learning rate" in result.stderr
+    (kept,) = checkpoint.steps(tmp_path / "checkpoints" / "member-0")
+    assert checkpoint.load_metadata(kept)["records"] == []
+
+
+def write_csv(path: Path, rows: int = 60) -> Path:
+    x = fnet.random.normal(fnet.random.key(0), (rows, 3))
+    names = np.where(x[:, 0] > 0, "yes", "no")
+    lines = [",".join([*map(str, row), name]) for row, name in zip(x, names, strict=True)]
+    path.write_text("\n".join(["a,b,c,answer", *lines]) + "\n")
+    return path
+
+
+def test_a_csv_with_names_of_classes_comes_out_with_them(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "data.csv")
+    options = ["--label", "answer", "--hidden", "8", "--epochs", "30", "--batch-size", "8", "--no-pictures"]
+    assert run("train.py", "--data", data, *options, "--quiet", "--out", tmp_path / "run").returncode == 0
+    assert "yes" in (tmp_path / "run" / "report.txt").read_text()
+    (tmp_path / "new.csv").write_text("a,b,c\n9,0,0\n-9,0,0\n")
+    result = run("predict.py", tmp_path / "run" / "model.npz", tmp_path / "new.csv", "--proba")
+    assert result.returncode == 0
+    table = list(csv.DictReader(result.stdout.splitlines()))
+    assert [row["prediction"] for row in table] == ["yes", "no"]
+    assert float(table[0]["p(no)"]) + float(table[0]["p(yes)"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_predictions_are_those_of_the_model(tmp_path: Path) -> None:
+    assert run("train.py", *SMALL, "--ensemble", "2", "--calibrate", "--out", tmp_path).returncode == 0
+    _, test = fnet.data.digits()
+    np.save(tmp_path / "x.npy", test.x)
+    out = tmp_path / "p.csv"
+    assert run("predict.py", tmp_path / "model.npz", tmp_path / "x.npy", "--out", out).returncode == 0
+    predicted = [int(row["prediction"]) for row in read_csv(out)]
+    classifier = model.load(tmp_path / "model.npz")
+    assert predicted == model.predict(classifier, test.x).tolist()
+    assert len(classifier.members) == 2
+    assert classifier.temperature != 1
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert np.mean(predicted == test.y) == pytest.approx(metrics["test"]["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("1,2\n", "expected 64 features a row, but got [1, 2]"), ("", "is empty"), ("a,b\n1,x\n", "expected a number")],
+)
+def test_predict_errors_are_one_line(content: str, message: str, tmp_path: Path) -> None:
+    assert run("train.py", *SMALL, "--out", tmp_path).returncode == 0
+    (tmp_path / "new.csv").write_text(content)
+    result = run("predict.py", tmp_path / "model.npz", tmp_path / "new.csv")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+
+
+def test_threads_are_set_in_one_place() -> None:
+    def threads(*arguments: str, **environment: str) -> str:
+        code = (
+            "import sys; sys.path.insert(0, sys.argv.pop(1)); import _threads, os; print(os.environ['OMP_NUM_THREADS'])"
+        )
+        env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")} | environment
+        command = [sys.executable, "-c", code, str(SCRIPTS), *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert threads() == "1"
+    assert threads(OMP_NUM_THREADS="3") == "3"
+    assert threads("--threads", "2", OMP_NUM_THREADS="3") == "2"
