@@ -167,7 +167,11 @@ def _digest(arrays: Mapping[str, Array], note: bytes) -> bytes:
 
 def _to_array(path: str, leaf: Any) -> Array:
     array, kind = np.asarray(leaf), leaf.__class__.__name__
-    if not isinstance(leaf, (np.ndarray, np.generic, *_SCALARS))  or array.dtype.hasobject or array.dtype.fields is not None:
+    if (
+        not isinstance(leaf, (np.ndarray, np.generic, *_SCALARS))
+        or array.dtype.hasobject
+        or array.dtype.fields is not None
+    ):
         raise TypeError(
             f"leaf {path or '(the tree)'} is a {kind} of {array.dtype}; "
             "expected an array of numbers or strings, a number or a string"

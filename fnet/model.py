@@ -63,18 +63,22 @@ def save(path: str | Path, model: Model) -> None:
     Raises:
         OSError: the file cannot be written; an old one is still there.
     """
-    checkpoint.save(path, (model.members, model.standardizer), metadata=_metadata(model))
+    checkpoint.save(path, (model.members, model.standardizer), metadata=to_metadata(model))
 
 
 def load(path: str | Path) -> Model:
-    """The model in a file that `save` wrote.
+    """The model in a file that `save` wrote, or in a `.safetensors` of `fnet.interop.safetensors`.
 
     Raises:
         FileNotFoundError, PermissionError: the file cannot be opened.
         ValueError: it is damaged, or no model.
     """
+    if Path(path).suffix == ".safetensors":
+        from fnet.interop.safetensors import load_safetensors
+
+        return load_safetensors(path)
     metadata = checkpoint.load_metadata(path)
-    model = _skeleton(str(path), metadata)
+    model = from_metadata(path, metadata)
     members, standardizer = checkpoint.load(path, (model.members, model.standardizer))
     return checked(str(path), model._replace(members=members, standardizer=standardizer))
 
@@ -91,7 +95,8 @@ def checked(source: str, model: Model) -> Model:
     return model
 
 
-def _metadata(model: Model) -> dict[str, Any]:
+def to_metadata(model: Model) -> dict[str, Any]:
+    """All of a model but its numbers, for JSON; `from_metadata` is the way back."""
     return {
         "format": FORMAT,
         "config": dataclasses.asdict(model.config),
@@ -103,24 +108,29 @@ def _metadata(model: Model) -> dict[str, Any]:
     }
 
 
-def _skeleton(source: str, metadata: Mapping[str, Any]) -> Model:
-    """A model as the metadata describe it, with any numbers in it."""
+def from_metadata(path: str | Path, metadata: Mapping[str, Any]) -> Model:
+    """The model in a file as its metadata describe it, with any numbers in it.
+
+    Raises:
+        ValueError: they describe none, or one that the file is too small for.
+    """
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{source} is no model of this version: its format is {metadata.get('format')!r}")
+        raise ValueError(f"{path} is no model of this version: its format is {metadata.get('format')!r}")
     try:
         fields: dict[str, Any] = dict(metadata["config"])
         config = MLPConfig(**fields)
-        if not 1 <= metadata["members"] <= 10_000:
-            raise ValueError(f"{metadata['members']} members")
+        size, members = Path(path).stat().st_size, int(metadata["members"])
+        if members < 1 or members * mlp.num_params(config) * np.dtype(config.dtype).itemsize > size:
+            raise ValueError(f"{size} bytes cannot hold {members} networks of {mlp.num_params(config)} parameters")
         member = mlp.init(frandom.key(0), config)
         empty = np.ones(config.sizes[0], metadata["standardizer_dtype"])
         return Model(
             config,
-            (member,) * metadata["members"],
+            (member,) * members,
             Standardizer(empty, empty),
             tuple(metadata["classes"]),
             float(metadata["temperature"]),
             metadata["provenance"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{source} is no model: {type(error).__name__} {error}") from None
+        raise ValueError(f"{path} is no model: {type(error).__name__} {error}") from None

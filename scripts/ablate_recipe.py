@@ -156,9 +156,8 @@ def table(outcomes: list[Outcome]) -> str:
             loss = statistics.mean(o.loss for o in group)
             calibration = statistics.mean(o.calibration_error for o in group)
             seconds = statistics.mean(o.seconds for o in group)
-            lines.append(
-                f"| {ingredient} | {mean:.4f} ± {spread:.4f} | {gain} | {loss:.3f} | {calibration:.3f} | {seconds:.1f} |"
-            )
+            numbers = f"{gain} | {loss:.3f} | {calibration:.3f} | {seconds:.1f}"
+            lines.append(f"| {ingredient} | {mean:.4f} ± {spread:.4f} | {numbers} |")
             if ingredient not in dict(OTHERS):
                 before = mean
         lines.append("")

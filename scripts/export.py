@@ -15,7 +15,7 @@ from pathlib import Path
 from fnet import model
 from fnet.checkpoint import write_atomically
 from fnet.interop.onnx import save_onnx
-from fnet.interop.safetensors import load_safetensors, save_safetensors
+from fnet.interop.safetensors import save_safetensors
 from fnet.interop.torch import to_torch_state_dict
 from fnet.model import Model
 
@@ -31,17 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if out.resolve() == args.model.resolve():
             raise ValueError(f"{out} is the model itself; choose another file with --out")
-        write(out, load(args.model))
+        write(out, model.load(args.model))
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"exported {args.model} to {out}")
     return 0
-
-
-def load(path: Path) -> Model:
-    """A classifier from a file of either kind."""
-    return load_safetensors(path) if path.suffix == ".safetensors" else model.load(path)
 
 
 def save_torch(path: Path, classifier: Model) -> None:

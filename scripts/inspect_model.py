@@ -11,10 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from export import load
-
 import fnet
-from fnet import tree
+from fnet import model, tree
 from fnet.mlp import MLPConfig, Params
 from fnet.model import Model
 
@@ -26,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("model", type=Path, help="model.npz of a run, or a .safetensors")
     args = parser.parse_args(argv)
     try:
-        classifier = load(args.model)
+        classifier = model.load(args.model)
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

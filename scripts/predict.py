@@ -19,7 +19,7 @@ from fnet.checkpoint import write_atomically
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("model", type=Path, help="model.npz of a run")
+    parser.add_argument("model", type=Path, help="model.npz of a run, or a .safetensors")
     parser.add_argument("data", type=Path, help="features: a .npy, or a .csv with or without header")
     parser.add_argument("--out", type=Path, help="a .csv to write; otherwise it is printed")
     parser.add_argument("--proba", action="store_true", help="add a column of probability a class")
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             write_atomically(args.out, text.encode())
             print(f"{len(x)} predictions are in {args.out}")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -558,6 +558,7 @@ def test_bad_features(x: Any, error: type[Exception], message: str) -> None:
         ([0] * 6, {"label_smoothing": 1.5}, ValueError, r"label_smoothing must be in \[0, 1\], but got 1.5"),
         (np.ones((6, 3)), {"label_smoothing": -1}, ValueError, r"label_smoothing must be in \[0, 1\], but got -1"),
         ([0] * 6, {"sample_weight": [1] * 5}, ValueError, r"sample_weight must have shape \(6,\), but got \(5,\)"),
+        ([0] * 6, {"sample_weight": [[1]] * 6}, ValueError, r"sample_weight must have shape \(6,\), but got \(6, 1\)"),
         ([0] * 6, {"sample_weight": 1.0}, ValueError, r"sample_weight must have shape \(6,\), but got \(\)"),
         ([0] * 6, {"sample_weight": [0] * 6}, ValueError, "sample_weight must be .* not all 0"),
         ([0] * 6, {"sample_weight": [2] * 5 + [-1]}, ValueError, "not negative, .* got -1.0 to 2.0"),

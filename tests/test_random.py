@@ -171,6 +171,17 @@ def test_normal(dtype: str) -> None:
     assert np.corrcoef(draw.ravel()[:half], draw.ravel()[half : 2 * half])[0, 1] == pytest.approx(0, abs=0.03)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("word", [0, -1], ids=["all bits 0", "all bits 1"])
+def test_the_rarest_words(monkeypatch: pytest.MonkeyPatch, word: int, dtype: str) -> None:
+    monkeypatch.setattr(frandom, "bits", lambda key, shape, dtype: np.full(shape, word, "int64").astype(dtype))
+    assert np.isfinite(frandom.normal(KEY, 4, dtype)).all()
+    unit = frandom.uniform(KEY, 4, dtype)
+    assert 0 <= unit.min() <= unit.max() < 1
+    assert frandom.bernoulli(KEY, 1.0, 4).all()
+    assert not frandom.bernoulli(KEY, 0.0, 4).any()
+
+
 @pytest.mark.parametrize("shape", [(), 0, 1, 3, (2, 0), (3, 5), (1, 1, 1)], ids=str)
 def test_shapes(shape: Any) -> None:
     expected = shape if isinstance(shape, tuple) else (shape,)

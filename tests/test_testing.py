@@ -132,6 +132,7 @@ def test_trees_that_are_equal(leaf: Any) -> None:
     [
         ((np.ones(2), np.zeros(1)), (np.ones(2), -np.zeros(1)), r"leaf \[1\]: float64\[1\] .* not the same bits"),
         (np.ones(2), np.ones(2, np.float32), r"leaf \(the tree\): float64\[2\] and float32\[2\]"),
+        (np.zeros(2, np.float32), np.zeros(2, np.int32), r"leaf \(the tree\): float32\[2\] and int32\[2\]"),
         ({"a": np.ones((1, 2))}, {"a": np.ones((2, 1))}, r"leaf \['a'\]: float64\[1, 2\] and float64\[2, 1\]"),
         (np.ones(2), np.ones(2) + np.array([0, 1e-16 * 3]), "are not the same bits"),
         ([1], [2], r"leaf \[0\]: int64\[\] and int64\[\] are not the same bits"),

@@ -1,0 +1,149 @@
+"""ONNX: a whole classifier, from raw features to class and probabilities, as a graph that any ONNX runtime computes.
+
+The graph, of opset 13 and IR version 8, computes in float32 (and standardizes in float64 if the standardizer is)::
+
+    features [batch, features] float32  ->  label [batch] int64 or string,  probabilities [batch, classes] float32
+
+Batch norm is folded into the linear layers. Standardization is not: where a mean is large against its standard
+deviation, `w x / std - w mean / std` would lose in float32 what `(x - mean) / std` keeps.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+import fnet
+from fnet import mlp
+from fnet.checkpoint import write_atomically
+from fnet.data import Standardizer
+from fnet.mlp import MLPConfig, Params
+from fnet.model import Model
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET, IR_VERSION = 13, 8
+
+
+def save_onnx(path: str | Path, model: Model) -> None:
+    """Write a classifier to an `.onnx` file, see `to_onnx`; the same model gives the same bytes.
+
+    Raises:
+        ImportError, ValueError: as `to_onnx`.
+        OSError: the file cannot be written; an old one is still there.
+    """
+    write_atomically(path, to_onnx(model).SerializeToString(deterministic=True))
+
+
+def to_onnx(model: Model) -> "onnx.ModelProto":
+    """The classifier as an ONNX model, which computes `fnet.model.predict` and `fnet.model.predict_proba`.
+
+    Its metadata hold, as JSON, `classes` in the order of the probabilities, and `provenance`. Features that are not
+    finite, which `predict_proba` refuses, give NaN.
+
+    Raises:
+        ImportError: the package onnx is not installed.
+        ValueError: parameters that do not fit the model's config.
+    """
+    try:
+        from onnx import TensorProto, helper
+    except ImportError:
+        raise ImportError('ONNX needs the package onnx: python -m pip install "fnet[onnx]"') from None
+    graph = _Graph()
+    x = _standardize(graph, model.standardizer)
+    members: list[str] = []
+    for params, state in model.members:
+        mlp.check_params(model.config, params, state)
+        logits = _network(graph, *mlp.fold_batch_norm(model.config, params, state), x)
+        if model.temperature != 1:
+            logits = graph.node("Div", logits, graph.constant(np.float32(model.temperature)))
+        members.append(graph.node("Softmax", logits, axis=1))
+    graph.node("Mean", *members, name="probabilities")
+    classes = np.asarray(model.classes)
+    names = classes.dtype.kind == "U"
+    index = graph.node("ArgMax", "probabilities", axis=1, keepdims=0)
+    graph.node("Gather", graph.constant(classes.astype(object if names else np.int64)), index, name="label")
+    inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", model.config.sizes[0]])]
+    outputs = [
+        helper.make_tensor_value_info("label", TensorProto.STRING if names else TensorProto.INT64, ["batch"]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", model.config.num_classes]),
+    ]
+    proto = helper.make_model(
+        helper.make_graph(graph.nodes, "fnet", inputs, outputs, graph.constants),
+        producer_name="fnet",
+        producer_version=fnet.__version__,
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )
+    notes = {"classes": list(model.classes), "provenance": dict(model.provenance)}
+    helper.set_model_props(proto, {name: json.dumps(note, sort_keys=True) for name, note in notes.items()})
+    return proto
+
+
+class _Graph:
+    """Nodes and constants of a graph as they are added; what is added is known by the name that comes back."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def node(self, op: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+        from onnx import helper
+
+        name = name or f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
+        return name
+
+    def constant(self, value: npt.ArrayLike) -> str:
+        from onnx import numpy_helper
+
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
+        return name
+
+
+def _standardize(graph: _Graph, standardizer: Standardizer) -> str:
+    """`(x - mean) / std`, in the precision of the standardizer, in float32."""
+    from onnx import TensorProto
+
+    wide = standardizer.mean.dtype == np.float64
+    mean, std = (graph.constant(array.astype(np.float64 if wide else np.float32)) for array in standardizer)
+    x = graph.node("Cast", "features", to=TensorProto.DOUBLE) if wide else "features"
+    x = graph.node("Div", graph.node("Sub", x, mean), std)
+    return graph.node("Cast", x, to=TensorProto.FLOAT) if wide else x
+
+
+def _network(graph: _Graph, config: MLPConfig, params: Params, x: str) -> str:
+    """The logits of a network without batch norm."""
+    for i, (linear, _) in enumerate(params):
+        assert linear.b is not None
+        x = graph.node("Gemm", x, *(graph.constant(array.astype(np.float32)) for array in (linear.w, linear.b)))
+        if i < len(config.hidden_sizes):
+            x = _activation(graph, config.activation, x)
+    return x
+
+
+def _activation(graph: _Graph, name: str, x: str) -> str:
+    """The activations of `fnet.nn`, of which opset 13 lacks two."""
+
+    def number(value: float) -> str:
+        return graph.constant(np.float32(value))
+
+    match name:
+        case "identity":
+            return x
+        case "silu":
+            return graph.node("Mul", x, graph.node("Sigmoid", x))
+        case "gelu":  # x/2 (1 + tanh(c x (1 + a x^2)))
+            c, a = math.sqrt(2 / math.pi), 0.044715
+            u = graph.node("Add", graph.node("Mul", graph.node("Mul", x, x), number(c * a)), number(c))
+            t = graph.node("Tanh", graph.node("Mul", u, x))
+            return graph.node("Mul", graph.node("Mul", graph.node("Add", t, number(1)), x), number(0.5))
+        case "leaky_relu":
+            return graph.node("LeakyRelu", x, alpha=0.01)
+        case _:
+            return graph.node(name.capitalize(), x)  # Relu, Tanh, Sigmoid, Elu, Selu

@@ -1,0 +1,297 @@
+"""scikit-learn: `MLPClassifier`, an estimator like `sklearn.neural_network.MLPClassifier`.
+
+A shell over the pure functions: `fit` is `fnet.fit`, `partial_fit` is `fnet.train_step`, `predict_proba` is
+`fnet.model.predict_proba`. Importing it imports scikit-learn, which is the extra `sklearn`.
+"""
+
+# ruff: noqa: N803  # scikit-learn calls the features X
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
+import dataclasses
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+import fnet
+from fnet import data, model, train
+from fnet import random as frandom
+from fnet.data import Dataset, Labels, Standardizer
+from fnet.mlp import MLPConfig
+from fnet.model import Model
+from fnet.nn import Array
+from fnet.train import TrainConfig, TrainState
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state, compute_class_weight
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError:
+    raise ImportError('MLPClassifier needs scikit-learn: python -m pip install "fnet[sklearn]"') from None
+
+BATCH_SIZE = 64  # of batch_size="auto"
+
+
+class MLPClassifier(ClassifierMixin, BaseEstimator):
+    """A multi-layer perceptron as a scikit-learn classifier.
+
+    Parameters have scikit-learn's names where its `MLPClassifier` has them, and those of `fnet.MLPConfig` and
+    `fnet.TrainConfig` otherwise. `scripts/compare_sklearn.py` compares the two with their defaults.
+
+    Fitted on float32, the network computes in float32; on anything else in float64, as that of scikit-learn, in up to
+    twice the time.
+
+    >>> X, y = [[0.0], [0.1], [0.9], [1.0]], ["no", "no", "yes", "yes"]
+    >>> MLPClassifier(random_state=0).fit(X, y).predict([[-0.5], [1.5]])
+    array(['no', 'yes'], dtype='<U3')
+
+    Args:
+        hidden_layer_sizes: widths of the hidden layers; `()` is softmax regression.
+        activation: one of `fnet.nn.ACTIVATION_NAMES`.
+        batch_norm: a batch norm in each hidden layer.
+        dropout: the share of hidden units that is dropped in training.
+        solver: "adam" or "sgd", the latter with a momentum of 0.9.
+        learning_rate_init: the learning rate; its peak, where there is a schedule.
+        schedule: of the learning rate: "constant", "cosine", "warmup_cosine" or "onecycle", over `max_iter` epochs.
+        weight_decay: decoupled, see `fnet.adam_update`.
+        label_smoothing: see `fnet.losses.label_targets`.
+        batch_size: rows a step; "auto" is 64. A larger one than there are rows is all rows.
+        max_iter: epochs.
+        class_weight: None, a dict of weights, or "balanced", which counts rows whatever their weights.
+        standardize: standardize the features with the means and standard deviations of the training rows (in
+            `partial_fit`, of the first call), without weights; otherwise put a `StandardScaler` in front.
+        early_stopping: set a stratified `validation_fraction` of the rows aside, stop after `n_iter_no_change` epochs
+            without a lower loss on them, and keep the parameters of the best epoch; in `fit` only.
+        validation_fraction, n_iter_no_change: see `early_stopping`.
+        random_state: an int makes everything reproducible, to the bit.
+
+    Attributes:
+        classes_: the classes, sorted, in the order of the probabilities.
+        model_: the classifier as a `fnet.model.Model` of raw features, which `fnet.model.save`, `fnet.interop.onnx`
+            and `fnet.interop.safetensors` write; its classes are ints or strings.
+        n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+        n_iter_: epochs made.
+        loss_curve_: the training loss of each epoch.
+        validation_scores_: with `early_stopping` the validation accuracy after each epoch, otherwise None.
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        *,
+        activation: str = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        solver: str = "adam",
+        learning_rate_init: float = 3e-3,
+        schedule: str = "cosine",
+        weight_decay: float = 0.0,
+        label_smoothing: float = 0.0,
+        batch_size: int | str = "auto",
+        max_iter: int = 100,
+        class_weight: Mapping[Any, float] | str | None = None,
+        standardize: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.standardize = standardize
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train a new network.
+
+        Args:
+            X: features, `[rows, features]`.
+            y: labels, `[rows]`.
+            sample_weight: `[rows]`, not negative. A row of weight 0 counts as absent.
+
+        Raises:
+            TypeError, ValueError: parameters or data that are not allowed; fewer than 2 classes.
+            fnet.NonFiniteLossError: the loss is infinite or not a number.
+        """
+        x, labels = self._checked(X, y, reset=True)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        weights = self._weights(codes, sample_weight)
+        rows = np.flatnonzero(weights)
+        if (count := len(np.unique(codes[rows]))) < 2:
+            raise ValueError(f"training needs rows of 2 classes or more, but got {count} class")
+        self._key = self._new_key()
+        init_key, split_key, key = frandom.split(self._key, 3)
+        valid = None
+        if self.early_stopping:
+            # Row numbers in the place of features, so that the weights can follow.
+            numbers = Dataset(rows, codes[rows])
+            rows, valid = (part.x for part in data.train_test_split(split_key, numbers, self.validation_fraction))
+        train_config = self._train_config(len(rows))
+        classifier, train_state = self._start(init_key, train_config, x[rows])
+
+        def dataset(rows: Array) -> Dataset:
+            return Dataset(_features(classifier, x[rows]), codes[rows])
+
+        epochs = fnet.fit(
+            classifier.config,
+            train_config,
+            dataset(rows),
+            None if valid is None else dataset(valid),
+            key=key,
+            train_state=train_state,
+            sample_weight=weights[rows],
+        )
+        records: list[fnet.EpochRecord] = []
+        for train_state, record in epochs:  # noqa: B007
+            records.append(record)
+        self.n_iter_ = len(records)
+        self.loss_curve_ = [record.train_loss for record in records]
+        self.validation_scores_ = [record.valid_accuracy for record in records] if self.early_stopping else None
+        params, state = fnet.final_model(train_state, train_config)
+        self._keep(classifier, train_state._replace(params=params, state=state, best=None))
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go on training: one pass over the given rows, at a constant learning rate.
+
+        Args:
+            X, y, sample_weight: as in `fit`, but not every class needs to be there.
+            classes: in the first call, all classes that will ever be.
+
+        Raises:
+            TypeError, ValueError: as `fit`; a label that is none of the classes; one row alone with batch norm.
+            fnet.NonFiniteLossError: the loss is infinite or not a number.
+        """
+        first = not hasattr(self, "model_")
+        x, labels = self._checked(X, y, reset=first)
+        if self.class_weight == "balanced":
+            raise ValueError('partial_fit sees a part of the rows, so class_weight="balanced" has no meaning for it')
+        if first:
+            if classes is None:
+                raise ValueError("the first call of partial_fit needs all classes: classes=numpy.unique(y_of_all_rows)")
+            self.classes_ = np.unique(classes)
+            self._key = self._new_key()
+            self.n_iter_, self.loss_curve_, self.validation_scores_ = 0, list[float](), None
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes were {self.classes_.tolist()} in the first call, but now are {classes}")
+        codes = data.encode_labels(labels, tuple(self.classes_.tolist()))
+        weights = self._weights(codes, sample_weight)
+        rows = np.flatnonzero(weights)
+        train_config = dataclasses.replace(self._train_config(len(rows)), schedule="constant")
+        init_key, order_key, step_key = frandom.split(frandom.fold_in(self._key, self.n_iter_), 3)
+        if first:
+            classifier, train_state = self._start(init_key, train_config, x[rows])
+        else:
+            classifier, train_state = self.model_, self._train_state
+        rows = rows[frandom.permutation(order_key, len(rows))]
+        loss = 0.0
+        slices = data.batch_slices(len(rows), train_config.batch_size, min_size=2 if self.batch_norm else 1)
+        for i, part in enumerate(slices):
+            batch = rows[part]
+            train_state, metrics = fnet.train_step(
+                classifier.config,
+                train_config,
+                train_state,
+                _features(classifier, x[batch]),
+                codes[batch],
+                key=frandom.fold_in(step_key, i),
+                sample_weight=weights[batch],
+            )
+            loss += metrics.loss * metrics.count
+        self.n_iter_ += 1
+        self.loss_curve_.append(loss / len(rows))
+        self._keep(classifier, train_state)
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """The most probable class of each row of `[rows, features]`.
+
+        Raises:
+            sklearn.exceptions.NotFittedError, ValueError: as `predict_proba`.
+        """
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> Array:
+        """The probabilities `[rows, classes]` of features `[rows, features]`; classes in the order of `classes_`.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: before `fit`.
+            ValueError: X is not finite numbers `[rows, features]`.
+        """
+        check_is_fitted(self, "model_")
+        x: Any = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return model.predict_proba(self.model_, x)
+
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+        checked: Any = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=reset)
+        check_classification_targets(checked[1])
+        return checked
+
+    def _weights(self, codes: Labels, sample_weight: Any) -> Array:
+        """The weight of each row: its own times that of its class."""
+        if sample_weight is None:
+            sample_weight = np.ones(len(codes))
+        per_class: Any = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[codes])
+        weights = train.example_weights(TrainConfig(class_weight=per_class), codes, len(self.classes_), sample_weight)
+        if weights is None or not weights.any():
+            raise ValueError("the weights of all rows are zero")
+        return weights
+
+    def _train_config(self, rows: int) -> TrainConfig:
+        batch_size: Any = BATCH_SIZE if self.batch_size == "auto" else self.batch_size
+        return TrainConfig(
+            epochs=operator.index(self.max_iter),
+            batch_size=min(operator.index(batch_size), rows),
+            optimizer=self.solver,
+            learning_rate=self.learning_rate_init,
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            keep="best" if self.early_stopping else "last",
+            patience=operator.index(self.n_iter_no_change) if self.early_stopping else None,
+        )
+
+    def _start(self, key: frandom.Key, train_config: TrainConfig, x: Array) -> tuple[Model, TrainState]:
+        """A new network for features such as x, and the state of its training."""
+        hidden, dtype = np.atleast_1d(self.hidden_layer_sizes).tolist(), x.dtype.name
+        config = MLPConfig(
+            sizes=(x.shape[1], *hidden, len(self.classes_)),
+            activation=self.activation,
+            batch_norm=self.batch_norm,
+            dropout=float(self.dropout),
+            dtype=dtype,
+        )
+        if self.standardize:
+            standardizer = fnet.fit_standardizer(x)
+        else:
+            standardizer = Standardizer(np.zeros(x.shape[1], dtype), np.ones(x.shape[1], dtype))
+        classes = tuple(name if isinstance(name, int | str) else str(name) for name in self.classes_.tolist())
+        train_state = fnet.init_train_state(key, config, train_config)
+        return Model(config, (), standardizer, classes), train_state
+
+    def _keep(self, classifier: Model, train_state: TrainState) -> None:
+        self._train_state = train_state
+        self.model_ = classifier._replace(members=((train_state.params, train_state.state),))
+
+    def _new_key(self) -> frandom.Key:
+        return frandom.key(int(check_random_state(self.random_state).randint(2**31)))
+
+
+def _features(classifier: Model, x: Array) -> Array:
+    return data.standardize(classifier.standardizer, x).astype(classifier.config.dtype, copy=False)

@@ -1,0 +1,156 @@
+"""PyTorch: the parameters as the state dict of an `nn.Sequential`, and back.
+
+The modules of the `nn.Sequential`, in order, are::
+
+    Dropout                                         where input_dropout > 0
+    Linear, BatchNorm1d, activation, Dropout        for each hidden layer: BatchNorm1d where batch_norm, and the Linear
+                                                    before it without a bias; Dropout where dropout > 0
+    Linear
+
+The activation "identity" is `nn.Identity()`, and "gelu" `nn.GELU(approximate="tanh")`. A module's position is the
+number in the names of its arrays, and weights are `[out, in]`, as PyTorch has them. Only `sequential` needs PyTorch.
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fnet import mlp, nn, tree
+from fnet import random as frandom
+from fnet.mlp import Layer, MLPConfig, Params, State
+from fnet.nn import Array, BatchNorm, BatchNormState, Linear
+
+if TYPE_CHECKING:
+    import torch
+
+
+def to_torch_state_dict(config: MLPConfig, params: Params, state: State) -> dict[str, Array]:
+    """The arrays that `sequential(config).load_state_dict` takes once `torch.as_tensor` has made them tensors.
+
+    >>> config = MLPConfig(sizes=(4, 8, 3), batch_norm=False)
+    >>> to_torch_state_dict(config, *mlp.init(frandom.key(0), config))["0.weight"].shape
+    (8, 4)
+
+    Returns:
+        New arrays, C-contiguous and writable: of each linear layer `weight` `[out, in]` and `bias` `[out]`; of each
+        batch norm `weight`, `bias`, `running_mean`, `running_var` `[features]` and `num_batches_tracked`, an int64 that
+        is 0, since nothing here counts batches and PyTorch does not use it at a fixed momentum.
+
+    Raises:
+        ValueError: params or state do not fit the config.
+    """
+    mlp.check_params(config, params, state)
+    out: dict[str, Array] = {}
+    for name, leaf in tree.zip_leaves(_names(config), (params, state)):
+        out[name] = np.array(leaf.T, order="C")
+        if name.endswith("running_var"):
+            out[_count_name(name)] = np.zeros((), np.int64)
+    return out
+
+
+def from_torch_state_dict(config: MLPConfig, state_dict: Mapping[str, Any]) -> tuple[Params, State]:
+    """The parameters and the batch-norm state in a state dict: the inverse of `to_torch_state_dict`.
+
+    Args:
+        config: the architecture; its dtype is that of the result.
+        state_dict: of a module such as `sequential(config)`, tensors on any device or NumPy arrays;
+            `num_batches_tracked` is ignored.
+
+    Raises:
+        TypeError: an array is not of real numbers.
+        ValueError: arrays are missing, unexpected, of another shape, or not finite; names them.
+    """
+    like = mlp.init(frandom.key(0), config)
+    names = _names(config)
+    needed = set(tree.leaves(names))
+    ignored = {_count_name(name) for name in needed if name.endswith("running_var")}
+    missing, unexpected = sorted(needed - set(state_dict)), sorted(set(state_dict) - needed - ignored)
+    if missing or unexpected:
+        raise ValueError(
+            f"the state dict does not fit {config}: missing {missing or 'none'}, unexpected {unexpected or 'none'}"
+        )
+
+    def read(name: str, leaf: Array) -> Array:
+        array = _to_array(state_dict[name])
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must be real numbers, but is {array.dtype}")
+        if array.shape != leaf.T.shape:
+            raise ValueError(f"{name} must have shape {list(leaf.T.shape)}, but has {list(array.shape)}")
+        with np.errstate(over="ignore"):  # what is infinite in the new dtype is found below
+            array = np.array(array.T, leaf.dtype, order="C")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite in {leaf.dtype}")
+        return array
+
+    return tree.freeze(tree.map(read, names, like))
+
+
+def sequential(config: MLPConfig) -> "torch.nn.Sequential":
+    """The network as a PyTorch module, with PyTorch's own random parameters.
+
+    Loaded with a state dict from `to_torch_state_dict`, it computes the logits of `fnet.predict_logits` in evaluation
+    mode, and trains as the network does here: PyTorch's momentum of 0.1 is the 0.9 of `fnet.nn`.
+
+    Raises:
+        ImportError: PyTorch is not installed.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("sequential needs the package torch: python -m pip install torch") from None
+
+    activation = {
+        "relu": torch.nn.ReLU,
+        "leaky_relu": torch.nn.LeakyReLU,
+        "tanh": torch.nn.Tanh,
+        "sigmoid": torch.nn.Sigmoid,
+        "gelu": lambda: torch.nn.GELU(approximate="tanh"),
+        "silu": torch.nn.SiLU,
+        "elu": torch.nn.ELU,
+        "selu": torch.nn.SELU,
+        "identity": torch.nn.Identity,
+    }[config.activation]
+    dtype = getattr(torch, config.dtype)
+    modules: list[torch.nn.Module] = [torch.nn.Dropout(config.input_dropout)] if config.input_dropout else []
+    for fan_in, fan_out in itertools.pairwise(config.sizes[:-1]):
+        modules.append(torch.nn.Linear(fan_in, fan_out, bias=not config.batch_norm, dtype=dtype))
+        if config.batch_norm:
+            modules.append(torch.nn.BatchNorm1d(fan_out, nn.BATCH_NORM_EPS, 1 - nn.BATCH_NORM_MOMENTUM, dtype=dtype))
+        modules.append(activation())
+        if config.dropout:
+            modules.append(torch.nn.Dropout(config.dropout))
+    modules.append(torch.nn.Linear(config.sizes[-2], config.sizes[-1], dtype=dtype))
+    return torch.nn.Sequential(*modules)
+
+
+def _names(config: MLPConfig) -> tuple[Any, Any]:
+    """`(params, state)` with, in the place of each array, its name in the state dict."""
+    first, stride = bool(config.input_dropout), 2 + bool(config.batch_norm) + bool(config.dropout)
+    params: list[Layer] = []
+    state: list[BatchNormState] = []
+    for layer in range(len(config.sizes) - 1):
+        linear, norm = first + layer * stride, first + layer * stride + 1
+        if config.batch_norm and layer < len(config.hidden_sizes):
+            scale_and_bias = BatchNorm(_at(norm, "weight"), _at(norm, "bias"))
+            params.append(Layer(Linear(_at(linear, "weight"), None), scale_and_bias))
+            state.append(BatchNormState(_at(norm, "running_mean"), _at(norm, "running_var")))
+        else:
+            params.append(Layer(Linear(_at(linear, "weight"), _at(linear, "bias")), None))
+    return tuple(params), tuple(state)
+
+
+def _at(position: int, name: str) -> Any:
+    return f"{position}.{name}"
+
+
+def _count_name(name: str) -> str:
+    """The name of the counter that PyTorch keeps beside a running variance."""
+    return name.replace("running_var", "num_batches_tracked")
+
+
+def _to_array(value: Any) -> Array:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().double()  # exact for all its floats, of which NumPy lacks bfloat16
+    return np.asarray(value)
