@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -48,19 +49,20 @@ def read_npz(path: str | Path, names: Collection[str] | None = None) -> dict[str
     """
     path = Path(path)
     arrays: dict[str, Array] = {}
-    try:
-        size = path.stat().st_size
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _check_entries(str(path), entries, size)
-            for entry in entries:
-                name = entry.filename.removesuffix(".npy")
-                if names is not None and name not in names:
-                    continue
-                with archive.open(entry) as file:
-                    arrays[name] = _read_entry(file, f"{path}, entry {name!r}", entry.file_size)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged or not an npz file: {error}") from None
+    with path.open("rb") as raw:
+        size = os.fstat(raw.fileno()).st_size
+        try:
+            with zipfile.ZipFile(raw) as archive:
+                entries = archive.infolist()
+                _check_entries(str(path), entries, size)
+                for entry in entries:
+                    name = entry.filename.removesuffix(".npy")
+                    if names is not None and name not in names:
+                        continue
+                    with archive.open(entry) as file:
+                        arrays[name] = _read_entry(file, f"{path}, entry {name!r}", entry.file_size)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged or not an npz file: {error}") from None
     return arrays
 
 
@@ -118,7 +120,7 @@ def _read_header(file: IO[bytes], source: str) -> tuple[tuple[int, ...], bool, n
         shape, fortran, dtype = read(file, max_header_size=MAX_HEADER)
     except KeyError:
         raise ValueError(f"{source}: unknown version of the npy format") from None
-    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, TokenError) as error:
         raise ValueError(f"{source} is damaged or not an npy file: {error}") from None
     if dtype.hasobject:
         raise ValueError(

@@ -25,6 +25,8 @@ def mixup(key: Key, x: Array, targets: Array, alpha: float) -> tuple[Array, Arra
     """
     if len(x) != len(targets):
         raise ValueError(f"x has {len(x)} rows, but targets have {len(targets)}")
+    if not alpha > 0:
+        raise ValueError(f"alpha must be positive, but got {alpha}")
     share_key, order_key = frandom.split(key)
     share = float(frandom.beta(share_key, alpha, alpha))
     order = frandom.permutation(order_key, len(x))

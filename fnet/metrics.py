@@ -143,6 +143,10 @@ def expected_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLi
     probabilities = np.asarray(probabilities, np.float64)
     if probabilities.ndim != 2 or len(probabilities) == 0:
         raise ValueError(f"probabilities must be [batch, classes]; got {probabilities.shape}")
+    if not (probabilities.min() >= 0 and probabilities.max() <= 1 + 1e-6):
+        raise ValueError("probabilities must be from 0 to 1; logits go through fnet.losses.softmax first")
+    if num_bins < 1:
+        raise ValueError(f"num_bins must be at least 1, but got {num_bins}")
     labels = check_labels(labels, probabilities.shape[1])
     if len(labels) != len(probabilities):
         raise ValueError(f"got {len(labels)} labels for {len(probabilities)} rows of probabilities")

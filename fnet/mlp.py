@@ -82,6 +82,7 @@ class Hidden(NamedTuple):
 class Workspace(NamedTuple):
     """Memory for the activations and gradients of a batch, see `workspace`."""
 
+    config: MLPConfig
     hidden: tuple[Hidden, ...]
     features: tuple[Array, Array]  # x after input dropout, and its mask, each [batch, features]
     packed_grads: Packed
@@ -101,6 +102,7 @@ def workspace(config: MLPConfig, batch_size: int) -> Workspace:
 
     packed_grads, packed_params = empty_packed(config), empty_packed(config)
     return Workspace(
+        config,
         hidden=tuple(Hidden(*(empty(batch_size, width) for _ in Hidden._fields)) for width in config.hidden_sizes),
         features=(empty(batch_size, config.sizes[0]), empty(batch_size, config.sizes[0])),
         packed_grads=packed_grads,
@@ -155,6 +157,8 @@ def loss_and_grads(
     x = check_features(config, x)
     targets = _targets(config, y, len(x), label_smoothing)[shard]
     weights = _example_weights(sample_weight, len(x), config.dtype)[shard]
+    if donate is not None and donate.config != config:
+        raise ValueError(f"the workspace is for another config: {donate.config}, not {config}")
     memory = donate
     if memory is None or len(memory.features[0]) != len(weights):
         memory = workspace(config, len(weights))
@@ -255,9 +259,11 @@ def _dropout_bits(config: MLPConfig, key: Key | None, count: int, shard: slice) 
 
 def _targets(config: MLPConfig, y: npt.ArrayLike, count: int, label_smoothing: float) -> Array:
     y = np.asarray(y)
-    if len(y) != count:
-        raise ValueError(f"x has {count} rows, but y has {len(y)}")
+    if y.ndim == 0 or len(y) != count:
+        raise ValueError(f"x has {count} rows, but y has shape {y.shape}")
     if y.ndim == 2 and y.dtype.kind == "f":
+        if not (np.isfinite(y).all() and y.min() >= 0):
+            raise ValueError("targets must be probabilities, but some are negative or not finite")
         return losses.smooth_targets(y.astype(config.dtype, copy=False), label_smoothing)
     return losses.label_targets(y, config.num_classes, label_smoothing, config.dtype)
 
@@ -314,7 +320,6 @@ def predict_logits(config: MLPConfig, params: Params, state: State, x: npt.Array
     Raises:
         TypeError, ValueError: x, params or state that do not fit.
     """
-    check_params(config, params, state)
     config, params = fold_batch_norm(config, params, state)
     x = np.asarray(x)
     logits = np.empty((len(x) if x.ndim else 0, config.num_classes), config.dtype)
@@ -355,6 +360,7 @@ def fold_batch_norm(config: MLPConfig, params: Params, state: State) -> tuple[ML
     >>> fold_batch_norm(config, *init(frandom.key(0), config))[0].batch_norm
     False
     """
+    check_params(config, params, state)
     if not config.batch_norm:
         return config, params
     folded: list[Layer] = []

@@ -213,6 +213,8 @@ def activation_fwd(name: str, x: Array, *, out: tuple[Array, Array] | None = Non
     """
     if name == "identity":
         return x, None
+    if name not in ACTIVATIONS:
+        raise ValueError(f"the activation must be one of {', '.join(ACTIVATION_NAMES)}; got {name!r}")
     y, slope = out or (np.empty_like(x), np.empty_like(x))
     ACTIVATIONS[name](x, y, slope)
     return y, slope

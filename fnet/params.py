@@ -7,6 +7,7 @@ network computes is in `fnet.mlp`, which has all these names too.
 import itertools
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -87,7 +88,7 @@ class MLPConfig:
                 raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
         for name in ("dropout", "input_dropout"):
             rate = getattr(self, name)
-            if not isinstance(rate, int | float) or not 0 <= rate < 1:
+            if not isinstance(rate, Real) or not 0 <= float(rate) < 1:
                 raise ValueError(f"{name} is the share that is dropped and must be in [0, 1); got {rate!r}")
 
     @property
@@ -226,7 +227,8 @@ def check_features(config: MLPConfig, x: npt.ArrayLike) -> Array:
         raise ValueError(f"x must have shape [batch, {config.sizes[0]}], but got {list(x.shape)}")
     if len(x) == 0:
         raise ValueError("x has no rows")
-    x = x.astype(config.dtype, copy=False)
+    with np.errstate(over="ignore"):  # too large for the dtype: not finite
+        x = x.astype(config.dtype, copy=False)
     finite = np.isfinite(x)
     if not finite.all():
         row, column = (int(i) for i in np.argwhere(~finite)[0])

@@ -185,3 +185,10 @@ def test_purity() -> None:
     metrics.format_report(metrics.classification_report(labels, predictions, 4))
     metrics.expected_calibration_error(tree.freeze(losses.softmax(logits)), labels)
     assert_trees_equal(given, copies)
+
+
+def test_calibration_error_of_what_is_no_probability() -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        metrics.expected_calibration_error([[-5.0, 3.0]], [1])
+    with pytest.raises(ValueError, match="num_bins"):
+        metrics.expected_calibration_error([[0.5, 0.5]], [1], num_bins=0)

@@ -550,7 +550,7 @@ def test_bad_features(x: Any, error: type[Exception], message: str) -> None:
 @pytest.mark.parametrize(
     ("y", "options", "error", "message"),
     [
-        ([0, 1], {}, ValueError, "x has 6 rows, but y has 2"),
+        ([0, 1], {}, ValueError, r"x has 6 rows, but y has shape \(2,\)"),
         ([0.0] * 6, {}, TypeError, "labels must be integers, but got float64"),
         ([0, 1, 2, 3, 0, 0], {}, ValueError, "labels must be from 0 to 2 for 3 classes, but got 0 to 3"),
         (np.zeros((6, 2)), {}, ValueError, r"targets must have the shape of the logits, \(6, 3\), but got \(6, 2\)"),
@@ -611,3 +611,30 @@ def test_nothing_touches_the_global_generator() -> None:
     train_state = fnet.init_train_state(KEY, config)
     fnet.train_step(config, fnet.TrainConfig(mixup=0.2, input_noise=0.1), train_state, x, y, key=KEY)
     assert_trees_equal(np.random.get_state(legacy=False), before)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("bad", [np.nan, -0.5])
+def test_soft_targets_must_be_probabilities(bad: float) -> None:
+    config = small()
+    params, state = network(config)
+    x, _ = batch(config)
+    targets = np.full((6, config.num_classes), 1 / config.num_classes)
+    targets[2, 1] = bad
+    with pytest.raises(ValueError, match="targets must be probabilities"):
+        fnet.loss_and_grads(config, params, state, x, targets, key=KEY)
+
+
+def test_a_workspace_of_another_config_is_refused() -> None:
+    config = small()
+    params, state = network(config)
+    x, y = batch(config)
+    other = fnet.workspace(dataclasses.replace(config, batch_norm=not config.batch_norm), 6)
+    with pytest.raises(ValueError, match="workspace is for another config"):
+        fnet.loss_and_grads(config, params, state, x, y, key=KEY, donate=other)
+
+
+def test_features_too_large_for_the_dtype() -> None:
+    config = small(dtype="float32")
+    params, state = network(config)
+    with pytest.raises(ValueError, match="x must be finite"):
+        fnet.predict(config, params, state, np.full((1, config.sizes[0]), 1e300))

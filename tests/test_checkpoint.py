@@ -1,0 +1,147 @@
+"""Checkpoints: exact, atomic, and suspicious of what they read."""
+
+import errno
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from fnet import checkpoint, testing, tree
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
+
+
+TREES: dict[str, Any] = {
+    "array": np.arange(3),
+    "nested": {"x": [np.zeros((2, 0), np.float32), (np.float64(1.5), None)], "a/b..": Pair(1, "text")},
+    "scalars": (True, 7, 2.5, 1j, "äöü", np.int8(-3), np.True_),
+    "0-d": np.array(5.0),
+    "dtypes": tuple(np.ones(2, d) for d in ("?", "u1", "<i2", ">f4", "f2", "c16", "U3", "S2", "M8[s]")),
+    "special": np.array([np.nan, np.inf, -0.0, 5e-324]),
+    "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "empty": (),
+}
+
+
+@pytest.mark.parametrize("given", TREES.values(), ids=TREES)
+def test_a_tree_comes_back_bit_for_bit(given: Any, tmp_path: Path) -> None:
+    path = tmp_path / "tree.npz"
+    checkpoint.save(path, given, metadata={"note": [1, "x"]})
+    loaded = checkpoint.load(path, given)
+    testing.assert_trees_equal(loaded, given)
+    assert [type(leaf) for leaf in tree.leaves(loaded)] == [type(leaf) for leaf in tree.leaves(given)]
+    assert checkpoint.load_metadata(path) == {"note": [1, "x"]}
+    first = path.read_bytes()
+    checkpoint.save(path, given, metadata={"note": [1, "x"]})
+    assert path.read_bytes() == first
+    assert [p.name for p in tmp_path.iterdir()] == ["tree.npz"]
+
+
+def test_numpy_reads_the_file(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "tree.npz", {"w": np.arange(3)})
+    with np.load(tmp_path / "tree.npz", allow_pickle=False) as arrays:
+        assert arrays["leaf['w']"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("leaf", [object(), np.array([None]), np.zeros(1, [("a", int)]), 2**70, b"x"])
+def test_leaves_of_other_kinds_are_refused(leaf: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"leaf \['w'\] is a"):
+        checkpoint.save(tmp_path / "tree.npz", {"w": leaf})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        ({"w": np.zeros(3)}, r"leaf \['w'\] is float64\[2\], but float64\[3\] is expected"),
+        ({"w": np.zeros(2, np.float32)}, r"leaf \['w'\] is float64\[2\], but float32\[2\] is expected"),
+        ({"v": np.zeros(2)}, r"missing .*'v'.*not expected .*'w'"),
+        ((), "another tree"),
+    ],
+)
+def test_another_tree_is_an_error_that_names_the_leaf(like: Any, message: str, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "tree.npz", {"w": np.zeros(2)})
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load(tmp_path / "tree.npz", like)
+
+
+def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path, given = tmp_path / "tree.npz", {"w": np.arange(4.0)}
+    checkpoint.save(path, given)
+    data = path.read_bytes()
+    for position in range(0, len(data), 7):
+        changed = bytearray(data)
+        changed[position] ^= 1 << (position % 8)
+        path.write_bytes(changed)
+        try:
+            loaded = checkpoint.load(path, given)
+        except ValueError:
+            continue
+        testing.assert_trees_equal(loaded, given)  # a bit that means nothing, such as one of the date
+
+
+@pytest.mark.parametrize("size", [0, 10, 100, -1])
+def test_a_cut_file_is_noticed(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "tree.npz"
+    checkpoint.save(path, np.arange(4.0))
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"damaged|not a"):
+        checkpoint.load(path, np.arange(4.0))
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", x=np.zeros(2))
+    with pytest.raises(ValueError, match="not a checkpoint of fnet"):
+        checkpoint.load(tmp_path / "other.npz", np.zeros(2))
+    with pytest.raises(FileNotFoundError):
+        checkpoint.load(tmp_path / "none.npz", ())
+    with zipfile.ZipFile(tmp_path / "path.npz", "w") as archive:
+        archive.writestr("../up.npy", b"")
+    with pytest.raises(ValueError, match="named like a path"):
+        checkpoint.load(tmp_path / "path.npz", ())
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file(function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "tree.npz"
+    checkpoint.save(path, np.zeros(2))
+    monkeypatch.setattr(os, function, full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(path, np.ones(2))
+    monkeypatch.undo()
+    testing.assert_trees_equal(checkpoint.load(path, np.zeros(2)), np.zeros(2))
+    assert [p.name for p in tmp_path.iterdir()] == ["tree.npz"]
+
+
+def test_the_newest_two_steps_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".step-1.npz.x.tmp").write_bytes(b"left by a process that was killed")
+    for step in (3, 10, 9):
+        checkpoint.save_step(tmp_path / "run", step, np.array(step))
+    assert [path.name for path in checkpoint.steps(tmp_path / "run")] == ["step-0000000010.npz", "step-0000000009.npz"]
+    assert len(list((tmp_path / "run").iterdir())) == 2
+
+
+def test_a_damaged_newest_falls_back_with_a_warning(tmp_path: Path) -> None:
+    def read(path: Path) -> Any:
+        return checkpoint.load(path, np.array(0))
+
+    assert checkpoint.load_newest(tmp_path, read) is None
+    for step in (1, 2):
+        newest = checkpoint.save_step(tmp_path, step, np.array(step))
+    newest.write_bytes(newest.read_bytes()[:-30])
+    with pytest.warns(UserWarning, match=r"step-0000000002\.npz"):
+        assert checkpoint.load_newest(tmp_path, read) == 1
+    for path in checkpoint.steps(tmp_path):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="all checkpoints"):
+        checkpoint.load_newest(tmp_path, read)

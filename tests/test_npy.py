@@ -1,0 +1,105 @@
+"""Reading NumPy's files as if an enemy had written them."""
+
+import io
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fnet import _npy
+
+HUGE = "{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 1024), }"
+
+
+def npy(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY" + version + struct.pack("<H", len(text)) + text + data
+
+
+def saved(array: np.ndarray, *, allow_pickle: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=allow_pickle)
+    return buffer.getvalue()
+
+
+GOOD = saved(np.arange(6.0).reshape(2, 3))
+BAD = {
+    "empty": b"",
+    "text": b"hello",
+    "cut": GOOD[:-1],
+    "longer": GOOD + b"x",
+    "cut header": GOOD[:20],
+    "terabytes": npy(HUGE, b"12345678"),
+    "negative": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }", b"12345678"),
+    "objects": saved(np.array([{}]), allow_pickle=True),
+    "fields": saved(np.zeros(1, [("a", "f8")])),
+    "no dict": npy("__import__('os').system('true')"),
+    "version": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }", b"12345678", b"\x09\x00"),
+    "nested": npy("(" * 5000),
+    "overflow": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (0, " + "9" * 40 + "), }"),
+    "bad type": npy("{'descr': 'q9', 'fortran_order': False, 'shape': (1,), }", b"12345678"),
+}
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("mmap", [True, False])
+def test_good_files_are_read(order: str, mmap: bool, tmp_path: Path) -> None:
+    for i, array in enumerate((np.arange(6.0).reshape(2, 3), np.zeros((0, 3)), np.array(5), np.array(["a", "bc"]))):
+        path = tmp_path / f"{i}.npy"
+        np.save(path, np.asarray(array, order=order))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        got = _npy.read_npy(path, mmap=mmap)
+        np.testing.assert_array_equal(got, array)
+        assert not got.flags.writeable
+        assert got.dtype == array.dtype
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+def test_bad_files_are_errors(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.npy").write_bytes(content)
+    for mmap in (True, False):
+        with pytest.raises(ValueError, match=r"bad\.npy"):
+            _npy.read_npy(tmp_path / "bad.npy", mmap=mmap)
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(tmp_path / "bad.npz", "w", compression) as archive:
+            archive.writestr("x.npy", content)
+        with pytest.raises(ValueError, match=r"bad\.npz"):
+            _npy.read_npz(tmp_path / "bad.npz")
+
+
+def test_objects_are_not_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(BAD["objects"])
+    with pytest.raises(ValueError, match="unpickling runs code"):
+        _npy.read_npy(tmp_path / "x.npy")
+
+
+def test_bombs_and_twins(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, x=np.zeros(20_000_000))
+    with pytest.raises(ValueError, match="zip bomb"):
+        _npy.read_npz(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", GOOD)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("x.npy", GOOD)
+    with pytest.raises(ValueError, match="twice"):
+        _npy.read_npz(path)
+    path.write_bytes(b"PK")
+    with pytest.raises(ValueError, match="not an npz file"):
+        _npy.read_npz(path)
+
+
+def test_only_what_is_named_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones(2), y=np.zeros(3))
+    assert list(_npy.read_npz(tmp_path / "x.npz", ("y", "z"))) == ["y"]
+
+
+def test_a_flipped_bit_in_an_entry_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.zeros(1000))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="damaged"):
+        _npy.read_npz(path)
