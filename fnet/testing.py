@@ -1,10 +1,15 @@
 """For unit tests of code that uses fnet: gradients against finite differences, and assertions about trees."""
 
-from collections.abc import Callable
+import contextlib
+import traceback
+from collections.abc import Callable, Generator
+from typing import Any
 
 import numpy as np
 
+from fnet import random as frandom
 from fnet import tree
+from fnet.random import Key
 from fnet.tree import PyTree
 
 
@@ -87,6 +92,52 @@ def assert_trees_equal(actual: PyTree, expected: PyTree) -> None:
             raise AssertionError(
                 f"leaf {path}: {a.dtype}{list(a.shape)} and {e.dtype}{list(e.shape)} are not the same bits"
             )
+
+
+class KeyReuseError(ValueError):
+    """A key has been used twice."""
+
+
+@contextlib.contextmanager
+def check_key_reuse() -> Generator[None]:
+    """Within it, a key that is used twice is an error, as with JAX's `jax_debug_key_reuse`.
+
+    A draw uses its key, and so does `split`; `fold_in` does not, so that many keys can be made from one with different
+    data. Functions of `fnet.random` are watched where they are called as `fnet.random.name(…)`; only within the context
+    does that cost anything.
+
+    >>> from fnet import random
+    >>> with check_key_reuse():
+    ...     a, b = random.split(random.key(0))
+    ...     x, y = random.normal(a), random.normal(b)
+
+    Raises:
+        KeyReuseError: says where the key is used and where it was used before.
+    """
+    used: dict[bytes, str] = {}
+    split, bit_generator = frandom.split, frandom._bit_generator  # pyright: ignore[reportPrivateUsage]
+
+    def use(key: Key) -> None:
+        frames = [frame for frame in traceback.extract_stack() if frame.filename not in (__file__, frandom.__file__)]
+        here = f"{frames[-1].filename}:{frames[-1].lineno}"
+        words = np.asarray(key).tobytes()
+        if words in used:
+            raise KeyReuseError(f"key {np.asarray(key).tolist()} is used at {here}, but was used at {used[words]}")
+        used[words] = here
+
+    def watched_split(key: Key, num: int = 2) -> tuple[Key, ...]:
+        use(key)
+        return split(key, num)
+
+    def watched_bit_generator(key: Key) -> Any:
+        use(key)
+        return bit_generator(key)
+
+    frandom.split, frandom._bit_generator = watched_split, watched_bit_generator  # pyright: ignore[reportPrivateUsage]
+    try:
+        yield
+    finally:
+        frandom.split, frandom._bit_generator = split, bit_generator  # pyright: ignore[reportPrivateUsage]
 
 
 def _leaf_pairs(actual: PyTree, expected: PyTree) -> list[tuple[str, object, object]]:

@@ -17,7 +17,7 @@ from fnet import data, losses, metrics, mlp, nn, tree
 from fnet import random as frandom
 from fnet.data import Dataset
 from fnet.mlp import MLPConfig, Params, State
-from fnet.nn import Array, Reduce
+from fnet.nn import Array, BatchNormState, Reduce
 from fnet.random import Key
 from fnet.schedules import Schedule
 from fnet.step import (
@@ -122,9 +122,9 @@ def recompute_state(config: MLPConfig, params: Params, x: Array, *, transform: T
     section 3.2.
     """
     config = dataclasses.replace(config, dropout=0.0, input_dropout=0.0)
-    zero = tree.map(np.zeros_like, mlp.init(frandom.key(0), config)[1])
-    if not zero:
+    if not config.batch_norm:
         return ()
+    zero = tuple(BatchNormState(*np.zeros((2, width), config.dtype)) for width in config.hidden_sizes)
     slices = data.batch_slices(len(x), 1024, min_size=2)
     total = zero
     for part in slices:

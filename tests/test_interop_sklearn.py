@@ -1,5 +1,7 @@
 """fnet.interop.sklearn: scikit-learn's own checks of estimators, its tools, and what the checks do not ask."""
 
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 import pickle
 import subprocess
 import sys
