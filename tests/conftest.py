@@ -12,6 +12,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 @pytest.fixture(autouse=True)
 def arithmetic_errors() -> Iterator[None]:
-    """Overflow, invalid operations and divisions by zero raise, unless the code under test says that it expects them."""
+    """Overflow, invalid operations and divisions by zero raise, unless the code under test expects them."""
     with np.errstate(all="raise", under="ignore"):
         yield
