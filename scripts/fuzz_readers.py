@@ -10,6 +10,7 @@ import _threads  # noqa: F401, I001  # before NumPy
 
 import argparse
 import collections
+import importlib.util
 import random
 import resource
 import tempfile
@@ -23,6 +24,7 @@ import numpy as np
 
 import fnet
 from fnet import _npy, checkpoint, data, model  # pyright: ignore[reportPrivateUsage]
+from fnet.interop.safetensors import save_safetensors
 from fnet.model import Model
 
 DOCUMENTED = (ValueError, TypeError, OSError)
@@ -83,7 +85,7 @@ def formats() -> dict[str, Format]:
             write(path.with_suffix(suffix))
             return path.with_suffix(suffix).read_bytes()
 
-        return {
+        found = {
             "npy": Format(".npy", written(lambda p: np.save(p, x), ".npy"), _npy.read_npy),
             "npy mapped": Format(
                 ".npy", written(lambda p: np.save(p, x), ".npy"), lambda p: np.sum(_npy.read_npy(p, mmap=True) != 0)
@@ -95,6 +97,10 @@ def formats() -> dict[str, Format]:
             "model": Format(".npz", written(lambda p: model.save(p, classifier), ".npz"), model.load),
             "csv": Format(".csv", csv.encode(), data.load),
         }
+        if importlib.util.find_spec("safetensors"):
+            good = written(lambda p: save_safetensors(p, classifier), ".safetensors")
+            found["safetensors"] = Format(".safetensors", good, model.load)
+        return found
 
 
 def fuzz(form: Format, count: int, seed: int) -> Outcome:

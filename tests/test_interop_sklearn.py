@@ -128,16 +128,21 @@ def test_model_is_the_estimator():
 
 
 def test_fit_is_the_pure_functions():
-    fitted = MLPClassifier(hidden_layer_sizes=(8, 5), max_iter=3, batch_size=50, random_state=4).fit(IRIS, IRIS_LABELS)
-    config = fnet.MLPConfig(sizes=(4, 8, 5, 3), batch_norm=False, dropout=0.0, dtype="float64")
+    network: dict[str, Any] = {"activation": "gelu", "batch_norm": True, "dropout": 0.2}
+    training: dict[str, Any] = {"batch_size": 50, "weight_decay": 0.1, "label_smoothing": 0.1, "schedule": "onecycle"}
+    fitted = MLPClassifier((8, 5), max_iter=3, random_state=4, solver="sgd", **network, **training).fit(
+        IRIS, IRIS_LABELS
+    )
+    config = fnet.MLPConfig(sizes=(4, 8, 5, 3), dtype="float64", **network)
     assert fitted.model_.config == config
     seed = int(np.random.RandomState(4).randint(2**31))
     init_key, _, key = fnet.random.split(fnet.random.key(seed), 3)
-    train_config = fnet.TrainConfig(epochs=3, batch_size=50, learning_rate=3e-3, schedule="cosine")
+    train_config = fnet.TrainConfig(epochs=3, optimizer="sgd", learning_rate=3e-3, **training)
     start = fnet.init_train_state(init_key, config, train_config)
     data = fnet.Dataset(IRIS, IRIS_LABELS)
     *_, (end, record) = fnet.fit(config, train_config, data, key=key, train_state=start)
     assert_trees_equal(fitted.model_.members[0], (end.params, end.state))
+    assert_trees_equal(fitted._train_state, end)
     assert fitted.loss_curve_[-1] == record.train_loss
 
 
