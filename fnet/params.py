@@ -108,8 +108,8 @@ def init(key: Key, config: MLPConfig) -> tuple[Params, State]:
     Weights are drawn with these standard deviations, in terms of the number of inputs and outputs of the layer:
     `lecun_normal` sqrt(1 / in) (LeCun et al. 1998), `he_normal` and `he_uniform` sqrt(2 / in) (He et al. 2015),
     `glorot_uniform` sqrt(2 / (in + out)) (Glorot & Bengio 2010), `torch_uniform` sqrt(1 / (3 in)), which is PyTorch's
-    default and draws the biases of linear layers too. Other biases are 0, and the scales of batch norms 1. Here it is the
-    default as well: of the five it had the lowest loss on validation rows, of the digits and of the report's data.
+    default and draws the biases of linear layers too. Other biases are 0, and the scales of batch norms 1. Here it is
+    the default as well: of the five it had the lowest loss on validation rows of the digits.
 
     >>> params, state = init(frandom.key(0), MLPConfig(sizes=(4, 8, 3)))
     >>> params[0].linear.w.shape, len(state)

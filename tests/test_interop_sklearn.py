@@ -206,7 +206,7 @@ def test_rows_of_weight_zero_are_absent():
 def test_a_weight_is_a_number_of_rows():
     # In one batch; scikit-learn's checks ask it of fit alone.
     counts = np.arange(150) % 3 + 1
-    estimator = MLPClassifier(**SMALL, batch_size=1000)
+    estimator = MLPClassifier(**SMALL, batch_size=1000, solver="sgd", learning_rate_init=0.1)
     weighted = clone(estimator).partial_fit(IRIS, NAMES, np.unique(NAMES), counts)
     repeated = clone(estimator).partial_fit(IRIS.repeat(counts, axis=0), NAMES.repeat(counts), np.unique(NAMES))
     np.testing.assert_allclose(weighted.predict_proba(IRIS), repeated.predict_proba(IRIS))
