@@ -1,27 +1,33 @@
-"""The report's data from CIFAR-10's binary release: the scores of the images on their first principal components.
+"""The report's data from CIFAR-10's binary release: scores on the first principal components.
 
     python scripts/prepare_cifar10.py cifar-10-binary.tar.gz --out DIR [--components 128]
 
-Pixels are divided by 255; the mean and the components are those of the training images. DIR gets train_data.npy,
-train_label.npy, test_data.npy and test_label.npy, which `scripts/train.py --data DIR` reads. The archive is read in
-memory, with nothing unpacked to the disk.
+Pixels are divided by 255; the mean and the components are those of the training images alone. DIR
+gets train_data.npy, train_label.npy, test_data.npy and test_label.npy, which
+`scripts/train.py --data DIR` reads. The archive is read as a stream; nothing is unpacked to the
+disk.
 """
 
 import _threads  # noqa: F401, I001  # before NumPy
 
 import argparse
+import gzip
 import io
+import os
+import re
 import sys
 import tarfile
+import tempfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from fnet.checkpoint import write_atomically
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 PIXELS = 3 * 32 * 32
 RECORD = 1 + PIXELS  # bytes: the label, then the red, green and blue planes
@@ -29,22 +35,186 @@ MAX_RECORDS = 10_000  # in a file
 NUM_CLASSES = 10
 TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST_FILE = "test_batch.bin"
-CHUNK = 1000  # images
+FILES = (*TRAIN_FILES, TEST_FILE)
+BATCH_NAME = re.compile(r"(data|test)_batch.*\.bin")
+MAX_OTHER_BYTES = 1 << 20  # headers, padding, batches.meta.txt, readme.html
+CHUNK = 1000  # images in float64 at a time
+OUTPUTS = ("train_data.npy", "train_label.npy", "test_data.npy", "test_label.npy")
 
 
-class Images(NamedTuple):
-    """Images and their labels."""
+class Batches(NamedTuple):
+    """Images `[rows, 3072]` and their labels `[rows]`, in the archive's order."""
 
-    pixels: npt.NDArray[np.uint8]  # [images, 3072]
-    labels: npt.NDArray[np.uint8]  # [images]
+    train_images: Bytes
+    train_labels: Bytes
+    test_images: Bytes
+    test_labels: Bytes
 
 
-class Components(NamedTuple):
-    """Principal components of images."""
+class PrincipalComponents(NamedTuple):
+    """What `principal_components` finds in images of `d` pixels."""
 
-    mean: npt.NDArray[np.float64]  # [3072]
-    directions: npt.NDArray[np.float64]  # [3072, components]; orthonormal columns, largest variance first
-    explained: float  # the share of the variance in these directions
+    mean: Floats  # [d]
+    components: Floats  # [d, k]: orthonormal columns, that of the largest variance first
+    variances: Floats  # [d]: along all components, falling
+
+
+class LimitedStream(io.RawIOBase):
+    """A stream that refuses to give more than `left` bytes."""
+
+    def __init__(self, stream: io.BufferedIOBase, left: int) -> None:
+        super().__init__()
+        self.stream = stream
+        self.left = left
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self.stream.read(size)
+        # What lies behind the end counts, too: tarfile skips a member by reading as much as its
+        # header says, and would not stop there.
+        self.left -= len(data) or size
+        if self.left < 0:
+            raise ValueError(f"more than the expected {MAX_OTHER_BYTES:,} bytes beside the batches")
+        return data
+
+
+def read_batches(path: Path) -> Batches:
+    """The training images, data_batch_1 to 5 in this order, and the test images of a .tar.gz.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no archive, is damaged, or is not built like CIFAR-10's binary release.
+    """
+    if not path.is_file():
+        found = "no regular file" if path.exists() else "not there"
+        raise ValueError(f"{path} is {found}; expected cifar-10-binary.tar.gz")
+    try:
+        with gzip.open(path, "rb") as unzipped:
+            records = read_records(unzipped)
+    except (gzip.BadGzipFile, tarfile.TarError, zlib.error, EOFError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged or no .tar.gz archive: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    train, test = np.concatenate([records[name] for name in TRAIN_FILES]), records[TEST_FILE]
+    return Batches(train[:, 1:], train[:, 0], test[:, 1:], test[:, 0])
+
+
+def read_records(unzipped: io.BufferedIOBase) -> dict[str, Bytes]:
+    """The records `[rows, 3073]` of each of the six batch files of a tar stream."""
+    records: dict[str, Bytes] = {}
+    # The tar format lets headers be of any size, too. Hence what is not known to be a batch of a
+    # permitted size shares one small allowance.
+    stream = LimitedStream(unzipped, MAX_OTHER_BYTES)
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            name = PurePosixPath(member.name).name
+            if not BATCH_NAME.fullmatch(name):
+                continue
+            if name not in FILES:
+                raise ValueError(f"an extra batch {name!r}; expected {', '.join(FILES)}")
+            if name in records:
+                raise ValueError(f"{name} is there twice; expected it once")
+            check_member(member, name)
+            stream.left += member.size
+            content = archive.extractfile(member)
+            data = b"" if content is None else content.read(member.size)
+            records[name] = to_records(data, name)
+    missing = [name for name in FILES if name not in records]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing; expected CIFAR-10's binary release")
+    # gzip's checksum comes last, behind what tarfile reads.
+    while stream.read(1 << 16):
+        pass
+    return records
+
+
+def check_member(member: tarfile.TarInfo, name: str) -> None:
+    """Refuse, before any of it is read, what cannot be a batch."""
+    if not member.isreg() or member.issparse():
+        raise ValueError(f"{name} is a link, a folder or a special file; expected a regular file")
+    if not 0 < member.size <= MAX_RECORDS * RECORD or member.size % RECORD:
+        expected = f"1 to {MAX_RECORDS:,} records of {RECORD:,} bytes"
+        raise ValueError(f"{name} has {member.size:,} bytes; expected {expected}")
+
+
+def to_records(data: bytes, name: str) -> Bytes:
+    """Bytes as records `[rows, 3073]`: in column 0 the label, in the others the pixels."""
+    records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
+    largest = records[:, 0].max()
+    if largest >= NUM_CLASSES:
+        raise ValueError(f"{name} has the label {largest}; expected 0 to {NUM_CLASSES - 1}")
+    return records
+
+
+def principal_components(images: Bytes, k: int, chunk: int = CHUNK) -> PrincipalComponents:
+    """The first `k` principal components of the rows `x = images / 255`, `[n, d]`.
+
+    With `mean = sum(x) / n` and `C = sum((x - mean)^T (x - mean)) / n`, `[d, d]`, they are the
+    eigenvectors of `C` of the largest eigenvalues, and these are the variances. Of the two signs of
+    a component, its entry of largest magnitude is positive.
+
+    Raises:
+        ValueError: `k` is not from 1 to `min(n, d)`, or all images are the same.
+    """
+    n, d = images.shape
+    check_components(k, min(n, d))
+    sums, products = np.zeros(d), np.zeros((d, d))
+    for start in range(0, n, chunk):
+        part = images[start : start + chunk].astype(np.float64)
+        sums += part.sum(axis=0)
+        products += part.T @ part
+    # (255 n)^2 C = n sum(p^T p) - sum(p)^T sum(p) for the bytes p = 255 x. All of these are
+    # integers, and up to 370,000 images less than 2^53: nothing is rounded before the division, so
+    # that C depends neither on the chunks nor on the order in which a BLAS adds.
+    covariance = (n * products - np.outer(sums, sums)) / (255.0 * n) ** 2
+    if not covariance.any():
+        raise ValueError("all training images are the same; expected some variance")
+    rising, vectors = np.linalg.eigh(covariance)
+    components = vectors[:, ::-1][:, :k]
+    largest = np.abs(components).argmax(axis=0)
+    components = components * np.sign(components[largest, np.arange(k)])
+    variances = np.maximum(rising[::-1], 0)  # without rounding below zero
+    return PrincipalComponents(sums / (255.0 * n), components, variances)
+
+
+def project(
+    images: Bytes,
+    mean: Floats,
+    components: Floats,
+    chunk: int = CHUNK,
+) -> npt.NDArray[np.float32]:
+    """The scores `(images / 255 - mean) @ components`, `[n, d]` to `[n, k]`."""
+    scores = np.empty((len(images), components.shape[1]), np.float32)
+    for start in range(0, len(images), chunk):
+        rows = slice(start, start + chunk)
+        scores[rows] = (images[rows] / 255 - mean) @ components
+    return scores
+
+
+def check_components(k: int, most: int) -> None:
+    if not 1 <= k <= most:
+        raise ValueError(f"the number of components is {k}; expected 1 to {most:,}")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before any work is done, a folder that cannot take the outputs."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder")
+    for name in OUTPUTS:
+        if (folder / name).is_dir():
+            raise ValueError(f"{folder / name} is a folder; expected a file or nothing")
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write each array to the file of its name; none appears before all are on the disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
+        for name, array in arrays.items():
+            with Path(unfinished, name).open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+        for name in arrays:
+            Path(unfinished, name).replace(folder / name)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,106 +225,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
     args = parser.parse_args(argv)
     try:
-        train, test = read_archive(args.archive)
-        components = principal_components(train.pixels, args.components)
+        check_components(args.components, PIXELS)
+        check_folder(args.out)
+        batches = read_batches(args.archive)
+        mean, components, variances = principal_components(batches.train_images, args.components)
         arrays = {
-            "train_data": project(components, train.pixels),
-            "train_label": train.labels[:, None],
-            "test_data": project(components, test.pixels),
-            "test_label": test.labels[:, None],
+            "train_data.npy": project(batches.train_images, mean, components),
+            "train_label.npy": batches.train_labels[:, None],
+            "test_data.npy": project(batches.test_images, mean, components),
+            "test_label.npy": batches.test_labels[:, None],
         }
-        args.out.mkdir(parents=True, exist_ok=True)
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.save(buffer, array, allow_pickle=False)
-            write_atomically(args.out / f"{name}.npy", buffer.getvalue())
+        write_arrays(args.out, arrays)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.components} components explain {components.explained:.2%} of the variance of the training images")
+    share = variances[: args.components].sum() / variances.sum()
+    print(f"{args.components} components explain {share:.2%} of the training images' variance")
     for name, array in arrays.items():
-        print(f"{args.out / name}.npy: {array.dtype} {list(array.shape)}")
+        print(f"{args.out / name}: {array.dtype} {list(array.shape)}")
     return 0
-
-
-def read_archive(path: Path) -> tuple[Images, Images]:
-    """Training and test images in CIFAR-10's own order.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no archive, is damaged, or is not built like CIFAR-10's binary release.
-    """
-    files: dict[str, Images] = {}
-    try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                name = Path(member.name).name
-                if name not in (*TRAIN_FILES, TEST_FILE):
-                    continue
-                if name in files:
-                    raise ValueError(f"{path} holds {name} twice")
-                if not member.isfile() or not 0 < member.size <= MAX_RECORDS * RECORD or member.size % RECORD:
-                    raise ValueError(
-                        f"{path}: {name} must be a file of 1 to {MAX_RECORDS} records of {RECORD} bytes, "
-                        f"but it has {member.size} bytes"
-                    )
-                content = archive.extractfile(member)
-                files[name] = _images(f"{path}: {name}", content.read(member.size) if content else b"", member.size)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or no tar.gz archive: {error}") from None
-    missing = [name for name in (*TRAIN_FILES, TEST_FILE) if name not in files]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; expected CIFAR-10's binary version")
-    train = [files[name] for name in TRAIN_FILES]
-    pixels, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    return Images(pixels, labels), files[TEST_FILE]
-
-
-def _images(source: str, content: bytes, size: int) -> Images:
-    if len(content) != size:
-        raise ValueError(f"{source} is cut short: {len(content)} of {size} bytes")
-    records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
-    labels = records[:, 0].copy()
-    if labels.max() >= NUM_CLASSES:
-        raise ValueError(f"{source}: labels must be below {NUM_CLASSES}, but one is {labels.max()}")
-    return Images(records[:, 1:].copy(), labels)
-
-
-def principal_components(pixels: npt.NDArray[np.uint8], num: int) -> Components:
-    """The eigenvectors of the covariance of `pixels / 255` with the largest eigenvalues (Pearson 1901).
-
-    The covariance is accumulated over chunks of images in float64. The sign of a component is that which makes its
-    entry of largest magnitude positive, so that the result is the same on every machine.
-
-    Raises:
-        ValueError: `num` is not from 1 to the number of pixels and images.
-    """
-    most = min(pixels.shape)
-    if not 1 <= num <= most:
-        raise ValueError(f"the number of components must be from 1 to {most}, but got {num}")
-    mean = sum((part.sum(axis=0) for part in _chunks(pixels)), np.zeros(PIXELS)) / len(pixels)
-    covariance = np.zeros((PIXELS, PIXELS))
-    for part in _chunks(pixels):
-        part -= mean
-        covariance += part.T @ part
-    covariance /= len(pixels)
-    variances, vectors = np.linalg.eigh(covariance)  # in rising order
-    directions = vectors[:, ::-1][:, :num]
-    directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(num)])
-    total = float(variances.sum())
-    explained = float(variances[::-1][:num].sum()) / total if total > 0 else 1.0
-    return Components(mean, directions, explained)
-
-
-def project(components: Components, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """The scores `(pixels / 255 - mean) @ directions`, `[images, components]`."""
-    parts = [((part - components.mean) @ components.directions).astype(np.float32) for part in _chunks(pixels)]
-    return np.concatenate(parts)
-
-
-def _chunks(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.float64]]:
-    for start in range(0, len(pixels), CHUNK):
-        yield pixels[start : start + CHUNK] / 255
 
 
 if __name__ == "__main__":
