@@ -130,7 +130,7 @@ def _pack(arrays: Mapping[str, Array], note: bytes) -> bytes:
             entry = io.BytesIO()
             np.lib.format.write_array(entry, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
             add(f"{name}.npy", entry.getvalue())
-        for name, data in ((_METADATA, note), (_SHA256, _digest(arrays, note))):
+        for name, data in ((_METADATA, note), (_SHA256, digest(arrays, note))):
             entry = io.BytesIO()
             np.lib.format.write_array(entry, np.frombuffer(data, np.uint8), allow_pickle=False)
             add(f"{name}.npy", entry.getvalue())
@@ -140,10 +140,10 @@ def _pack(arrays: Mapping[str, Array], note: bytes) -> bytes:
 def _unpack(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     arrays = _npy.read_npz(path)
     try:
-        note, digest = (arrays.pop(name).tobytes() for name in (_METADATA, _SHA256))
+        note, stored = (arrays.pop(name).tobytes() for name in (_METADATA, _SHA256))
     except KeyError as error:
         raise ValueError(f"{path} is not a checkpoint of fnet: it has no entry {error}") from None
-    if _digest(arrays, note) != digest:
+    if digest(arrays, note) != stored:
         raise ValueError(f"{path} is damaged: its SHA-256 is not the one that was stored")
     try:
         metadata = json.loads(note)
@@ -157,7 +157,8 @@ def _entry_name(path: str) -> str:
     return "leaf" + urllib.parse.quote(path, safe="[]'. ")
 
 
-def _digest(arrays: Mapping[str, Array], note: bytes) -> bytes:
+def digest(arrays: Mapping[str, Array], note: bytes) -> bytes:
+    """The SHA-256 of metadata and of named arrays, in their order."""
     sha256 = hashlib.sha256(note)
     for name, array in arrays.items():
         sha256.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())

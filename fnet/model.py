@@ -4,6 +4,7 @@ It may be an ensemble: several networks of one architecture, whose probabilities
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +85,11 @@ def load(path: str | Path) -> Model:
 
 
 def checked(source: str, model: Model) -> Model:
-    """The model, if all its numbers are finite and no variance or divisor is out of range."""
+    """The model, if all its numbers are finite, no variance or divisor is out of range, and each class has a name."""
+    if not 0 < model.temperature < math.inf:
+        raise ValueError(f"{source}: the temperature of the model is {model.temperature}")
+    if len(model.classes) != model.config.num_classes:
+        raise ValueError(f"{source}: the model has {model.config.num_classes} classes, but {len(model.classes)} names")
     for path, leaf in tree.flatten_with_path((model.members, model.standardizer))[0]:
         if not np.isfinite(leaf).all():
             raise ValueError(f"{source}: {path} of the model is not finite")

@@ -86,10 +86,12 @@ class MLPConfig:
             if getattr(self, name) not in allowed:
                 choices = ", ".join(str(choice) for choice in allowed)
                 raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
+        object.__setattr__(self, "batch_norm", bool(self.batch_norm))  # JSON holds no scalars of NumPy
         for name in ("dropout", "input_dropout"):
             rate = getattr(self, name)
             if not isinstance(rate, Real) or not 0 <= float(rate) < 1:
                 raise ValueError(f"{name} is the share that is dropped and must be in [0, 1); got {rate!r}")
+            object.__setattr__(self, name, float(rate))
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:

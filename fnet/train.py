@@ -175,11 +175,15 @@ def fit(
     """
     min_size = 2 if config.batch_norm and config.hidden_sizes else 1
     _check_data(config, train_config, train, valid, min_size)
-    slices = data.batch_slices(len(train.y), train_config.batch_size, min_size=min_size)
+    weights = example_weights(train_config, train.y, config.num_classes, sample_weight)
+    # A batch of rows without weight would have no mean loss, so they are left out.
+    used = np.arange(len(train.y)) if weights is None else np.flatnonzero(weights)
+    if len(used) < min_size:
+        raise ValueError(f"training needs at least {min_size} examples with a weight above 0, but got {len(used)}")
+    slices = data.batch_slices(len(used), train_config.batch_size, min_size=min_size)
     if train_config.total_steps is None:
         total_steps = len(slices) * train_config.epochs
         train_config = dataclasses.replace(train_config, total_steps=total_steps)
-    weights = example_weights(train_config, train.y, config.num_classes, sample_weight)
     init_key, order_key, step_key = frandom.split(key, 3)
     if train_state is None:
         train_state = init_train_state(init_key, config, train_config)
@@ -188,7 +192,7 @@ def fit(
     rate = schedule(train_config)
     while not is_finished(train_state, train_config):
         epoch = int(train_state.epoch)
-        order = frandom.permutation(frandom.fold_in(order_key, epoch), len(train.y))
+        order = used[frandom.permutation(frandom.fold_in(order_key, epoch), len(used))]
         first = int(train_state.step) - epoch * len(slices)
         train_state = _own(train_state)
         if first == 0:

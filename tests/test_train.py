@@ -239,3 +239,13 @@ def test_the_moving_average_is_of_the_parameters_after_each_step() -> None:
     assert after.ema is not None
     expected = tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.ema[0], after.params)
     testing.assert_trees_close(after.ema[0], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_rows_without_weight_are_left_out() -> None:
+    weights = np.zeros(50)
+    weights[:20] = 1
+    train_config = TrainConfig(epochs=1, batch_size=4)
+    ((state, _),) = fnet.fit(CONFIG, train_config, data(), key=KEY, sample_weight=weights)
+    assert int(state.totals.count) == 20
+    with pytest.raises(ValueError, match="at least 2 examples with a weight above 0"):
+        next(fnet.fit(CONFIG, train_config, data(), key=KEY, sample_weight=np.zeros(50)))

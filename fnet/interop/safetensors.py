@@ -110,4 +110,4 @@ def _describe(array: Array | None) -> str:
 
 def _digest(tensors: Mapping[str, Array], note: Mapping[str, Any]) -> str:
     arrays = {name: tensors[name] for name in sorted(tensors)}
-    return checkpoint._digest(arrays, json.dumps(note, sort_keys=True).encode()).hex()  # pyright: ignore[reportPrivateUsage]
+    return checkpoint.digest(arrays, json.dumps(note, sort_keys=True).encode()).hex()
