@@ -29,8 +29,8 @@ def log_softmax(logits: Array) -> Array:
     >>> log_softmax(np.array([0.0, 1e4]))
     array([-10000.,      0.])
     """
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
+    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=-1, keepdims=True))
     return shifted
 
 
@@ -86,8 +86,7 @@ def label_targets(
         TypeError, ValueError: labels that are not integers in [0, num_classes), smoothing outside [0, 1].
     """
     labels = check_labels(labels, num_classes)
-    targets = np.zeros((len(labels), num_classes), dtype)
-    targets[np.arange(len(labels)), labels] = 1
+    targets = np.equal(labels[:, None], np.arange(num_classes)).astype(dtype)
     return smooth_targets(targets, label_smoothing)
 
 
@@ -137,15 +136,15 @@ def softmax_cross_entropy_fwd(logits: Array, targets: Array) -> tuple[Array, Cro
     if logits.shape != targets.shape:
         raise ValueError(f"targets must have the shape of the logits, {logits.shape}, but got {targets.shape}")
     log_probabilities = log_softmax(logits)
-    loss = -np.einsum("...k,...k->...", targets, log_probabilities)
-    return loss, CrossEntropyResiduals(log_probabilities, targets)
+    loss = np.vecdot(targets, log_probabilities)
+    return np.negative(loss), CrossEntropyResiduals(log_probabilities, targets)
 
 
 def softmax_cross_entropy_bwd(residuals: CrossEntropyResiduals, cotangent: Array) -> Array:
     """`dlogits = (softmax(logits) * sum_k targets_k - targets) * dloss`, with dloss `[batch]`."""
     log_probabilities, targets = residuals
     dlogits = np.exp(log_probabilities)
-    dlogits *= targets.sum(axis=-1, keepdims=True)
+    dlogits *= np.add.reduce(targets, axis=-1, keepdims=True)
     dlogits -= targets
     dlogits *= cotangent[..., None]
     return dlogits

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fnet import losses, nn, tree
+from fnet import _memory, losses, nn, tree
 from fnet import random as frandom
 from fnet.nn import Array, BatchNormState, Linear, Reduce
 from fnet.params import (
@@ -98,7 +98,7 @@ def workspace(config: MLPConfig, batch_size: int) -> Workspace:
     """
 
     def empty(*shape: int) -> Array:
-        return np.empty(shape, config.dtype)
+        return _memory.empty(shape, config.dtype)
 
     packed_grads, packed_params = empty_packed(config), empty_packed(config)
     return Workspace(
@@ -165,7 +165,7 @@ def loss_and_grads(
     logits, new_state, residuals = _forward(config, params, state, x, key, reduce, shard, memory)
     loss = _backward(logits, targets, weights, residuals, reduce, memory)
     grads = memory.grads if donate is memory else tree.freeze(memory.grads)
-    return (loss, Aux(new_state, tree.freeze(logits))), grads
+    return (loss, tree.freeze(Aux(new_state, logits))), grads
 
 
 class _Residuals(NamedTuple):
@@ -204,7 +204,7 @@ def _forward(
         x, linear = nn.linear_fwd(layer.linear, x, out=z)
         if layer.norm is not None:
             (x, norm_state), norm = nn.batch_norm_fwd(layer.norm, state[i], x, reduce=reduce, count=count, out=(h, z))
-            new_state.append(tree.freeze(norm_state))
+            new_state.append(norm_state)
         x, slope = nn.activation_fwd(config.activation, x, out=(h, slope_out))
         if config.dropout:
             x, mask = nn.dropout_fwd(next(bits), config.dropout, x, out=(h, mask_out))
@@ -311,7 +311,7 @@ def forward(
     memory = workspace(config, len(x))
     every = slice(None)
     logits, state, _ = _forward(config, params, state, x, key, nn.identity, every, memory)
-    return tree.freeze(logits), state
+    return tree.freeze((logits, state))
 
 
 def predict_logits(config: MLPConfig, params: Params, state: State, x: npt.ArrayLike) -> Array:

@@ -100,7 +100,7 @@ class BatchNormResiduals(NamedTuple):
 
     centered: Array  # [batch, features]; x - mean
     inv_std: Array  # [features]; 1 / sqrt(var + eps)
-    scale: Array  # [features]
+    slope: Array  # [features]; scale * inv_std
     count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # examples in the batch, over all processes
 
 
@@ -133,22 +133,23 @@ def batch_norm_fwd(
     y, centered = out or (np.empty_like(x), np.empty_like(x))
     # A product with a row of ones sums over the batch in a quarter of the time of x.sum(0).
     mean_of = np.full(len(x), 1 / max(len(x), 1), x.dtype)
-    mean = mean_of @ x
+    mean = np.dot(mean_of, x)
     np.subtract(x, mean, out=centered)
-    var = mean_of @ np.multiply(centered, centered, out=y)
+    var = np.dot(mean_of, np.multiply(centered, centered, out=y))
     if reduce is not identity:
         local_mean = mean
         mean, var = _pool(mean, var, len(x), count, reduce)
         centered += local_mean - mean
     inv_std = 1 / np.sqrt(var + BATCH_NORM_EPS)
-    np.multiply(centered, params.scale * inv_std, out=y)
+    slope = params.scale * inv_std
+    np.multiply(centered, slope, out=y)
     y += params.bias
     new = 1 - BATCH_NORM_MOMENTUM
-    state = BatchNormState(
-        BATCH_NORM_MOMENTUM * state.mean + new * mean,
-        BATCH_NORM_MOMENTUM * state.var + new * count / (count - 1) * var,
-    )
-    return (y, state), BatchNormResiduals(centered, inv_std, params.scale, count)
+    mean *= new
+    mean += BATCH_NORM_MOMENTUM * state.mean
+    var *= new * count / (count - 1)
+    var += BATCH_NORM_MOMENTUM * state.var
+    return (y, BatchNormState(mean, var)), BatchNormResiduals(centered, inv_std, slope, count)
 
 
 def batch_norm_bwd(
@@ -168,8 +169,8 @@ def batch_norm_bwd(
     With `reduce`, dscale and dbias are the sums over this process's examples alone, as the gradients of other layers.
     Given `out`, the centred x in the residuals is overwritten.
     """
-    centered, inv_std, scale, count = residuals
-    grads, dx = out or (BatchNorm(np.empty_like(scale), np.empty_like(scale)), cotangent.copy())
+    centered, inv_std, slope, count = residuals
+    grads, dx = out or (BatchNorm(np.empty_like(slope), np.empty_like(slope)), cotangent.copy())
     scratch = centered if out else centered.copy()
     np.dot(np.ones(len(cotangent), cotangent.dtype), cotangent, out=grads.bias)
     np.einsum("ij,ij->j", cotangent, centered, out=grads.scale)
@@ -180,7 +181,7 @@ def batch_norm_bwd(
     np.multiply(centered, sums.scale * inv_std / count, out=scratch)
     np.subtract(cotangent, scratch, out=dx)
     dx -= sums.bias / count
-    dx *= scale * inv_std
+    dx *= slope
     return grads, dx
 
 

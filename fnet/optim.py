@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from fnet import tree
+from fnet import _memory, tree
 from fnet.nn import Array
 from fnet.schedules import Schedule
 from fnet.tree import PyTree
@@ -72,9 +72,9 @@ def sgd_update(
     _in_unit("momentum", momentum)
     _not_negative("weight_decay", weight_decay)
 
-    def leaf(decays: bool, old: Sequence[Array], new: Sequence[Array]) -> None:
+    def leaf(decays: bool, old: Sequence[Array], new: Sequence[Array], step: Array) -> None:
         (p, g, v), (p_new, v_new) = old, new
-        step = eta * g
+        np.multiply(g, eta, out=step)
         np.multiply(v, momentum, out=v_new)
         v_new += step
         if nesterov:
@@ -151,9 +151,8 @@ def adam_update(
     step_size = eta * math.sqrt(correct2) / correct1
     step_eps = eps * math.sqrt(correct2)
 
-    def leaf(decays: bool, old: Sequence[Array], new: Sequence[Array]) -> None:
+    def leaf(decays: bool, old: Sequence[Array], new: Sequence[Array], t: Array) -> None:
         (p, g, mu, nu), (p_new, mu_new, nu_new) = old, new
-        t = np.empty_like(g)
         np.multiply(g, 1 - b1, out=t)
         np.multiply(mu, b1, out=mu_new)
         mu_new += t
@@ -208,9 +207,9 @@ def ema_update(ema: P, params: P, *, decay: float, donate: bool = False) -> P:
     if not 0 <= decay <= 1:
         raise ValueError(f"decay must be in [0, 1], but got {decay}")
 
-    def leaf(decays: bool, old: Sequence[Array], new: Sequence[Array]) -> None:
+    def leaf(decays: bool, old: Sequence[Array], new: Sequence[Array], step: Array) -> None:
         (average, p), (average_new,) = old, new
-        step = (1 - decay) * p
+        np.multiply(p, 1 - decay, out=step)
         np.multiply(average, decay, out=average_new)
         average_new += step
 
@@ -221,13 +220,13 @@ def ema_update(ema: P, params: P, *, decay: float, donate: bool = False) -> P:
 
 
 def _update(
-    leaf: Callable[[bool, Sequence[Array], Sequence[Array]], None],
+    leaf: Callable[[bool, Sequence[Array], Sequence[Array], Array], None],
     threaded: tuple[PyTree, ...],
     given: PyTree,
     decay_mask: DecayMask | None,
     donate: bool,
 ) -> tuple[Any, ...]:
-    """Apply `leaf(decays, old, new)` to each leaf of several trees, in chunks of rows.
+    """Apply `leaf(decays, old, new, scratch)` to each leaf of several trees, in chunks of rows.
 
     `threaded` are the trees that come out updated; `given` is one that is only read, and stands second in `old`.
     """
@@ -237,27 +236,42 @@ def _update(
         mask = decay_mask(threaded[0]) if callable(decay_mask) else decay_mask
         decays = [bool(flag) for _, flag in tree.zip_leaves(threaded[0], mask)]
     results: list[list[Array]] = []
+    in_place = donate
     for i, old in enumerate(rows):
         first = old[0]
-        for other in old[1:]:
-            if other.shape != first.shape or other.dtype != first.dtype:
-                raise ValueError(_leaf_mismatch(threaded[0], i, first, other))
-        new = [_writable(a) if donate else np.empty_like(a) for a in (first, *old[2:])]
+        _check_leaves(threaded[0], i, old)
+        kept = [first, *old[2:]]
+        new = [_writable(a) for a in kept] if donate else [_memory.empty_like(a) for a in kept]
         if first.size <= CHUNK:
-            leaf(decays[i], old, new)
+            leaf(decays[i], old, new, _memory.empty_like(first))
         else:
             step = max(1, CHUNK * len(first) // first.size)
+            scratch = _memory.empty((step, *first.shape[1:]), first.dtype)
             for start in range(0, len(first), step):
                 part = slice(start, start + step)
-                leaf(decays[i], [a[part] for a in old], [a[part] for a in new])
-        for array in new:
-            array.flags.writeable = False
+                olds, news = [a[part] for a in old], [a[part] for a in new]
+                leaf(decays[i], olds, news, scratch[: len(news[0])])
+        for before, after in zip(kept, new, strict=True):
+            after.flags.writeable = False
+            in_place = in_place and before is after
         results.append(new)
-    kept = ((old[0], *old[2:]) for old in rows)
-    if donate and all(n is o for new, old in zip(results, kept, strict=True) for n, o in zip(new, old, strict=True)):
-        return threaded  # updated where it stood
+    if in_place:
+        return threaded
     treedef = tree.structure(threaded[0])
     return tuple(tree.unflatten(treedef, [new[k] for new in results]) for k in range(len(threaded)))
+
+
+def _check_leaves(params: PyTree, i: int, leaves: Sequence[Any]) -> None:
+    """That the leaves at place i of the trees are arrays, and alike."""
+    first = leaves[0]
+    for leaf in leaves:
+        if not isinstance(leaf, np.ndarray) or leaf.shape != first.shape or leaf.dtype != first.dtype:
+            path = tree.flatten_with_path(params)[0][i][0] or "the root"
+            expected, got = (
+                f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else f"{type(a).__name__} {a!r}, not an array"
+                for a in (first, leaf)
+            )
+            raise ValueError(f"the trees differ at {path}: expected {expected}, but got {got}")
 
 
 def _writable(array: Array) -> Array:
@@ -269,16 +283,14 @@ def _writable(array: Array) -> Array:
     return array
 
 
-def _leaf_mismatch(params: PyTree, i: int, first: Array, other: Array) -> str:
-    path = tree.flatten_with_path(params)[0][i][0] or "the root"
-    return (
-        f"the trees differ at {path}: expected {first.dtype}{list(first.shape)}, "
-        f"but got {other.dtype}{list(other.shape)}"
-    )
-
-
 def _zeros(params: PyTree) -> PyTree:
-    return tree.freeze(tree.map(np.zeros_like, params))
+    return tree.freeze(tree.map(_zeros_like, params))
+
+
+def _zeros_like(array: Array) -> Array:
+    zeros = _memory.empty_like(np.asarray(array))
+    zeros.fill(0)
+    return zeros
 
 
 def _learning_rate(learning_rate: LearningRate, count: np.int64) -> float:

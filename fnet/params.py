@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fnet import nn, tree
+from fnet import _memory, nn, tree
 from fnet import random as frandom
 from fnet.nn import Array, BatchNorm, BatchNormState, Linear
 from fnet.random import Key
@@ -167,7 +167,7 @@ def empty_packed(config: MLPConfig) -> Packed:
     """Packed parameters of the right sizes, with anything in them."""
     num_weights = sum(math.prod(shape) for shape in _shapes(config))
     num_rest = num_params(config) - num_weights
-    return Packed(np.empty(num_weights, config.dtype), np.empty(num_rest, config.dtype))
+    return Packed(_memory.empty((num_weights,), config.dtype), _memory.empty((num_rest,), config.dtype))
 
 
 def _empty_state(config: MLPConfig) -> State:
@@ -230,10 +230,11 @@ def check_features(config: MLPConfig, x: npt.ArrayLike) -> Array:
         raise ValueError(f"x must have shape [batch, {config.sizes[0]}], but got {list(x.shape)}")
     if len(x) == 0:
         raise ValueError("x has no rows")
-    with np.errstate(over="ignore"):  # too large for the dtype: not finite
-        x = x.astype(config.dtype, copy=False)
+    if x.dtype != config.dtype:
+        with np.errstate(over="ignore"):  # too large for the dtype: not finite
+            x = x.astype(config.dtype)
     finite = np.isfinite(x)
-    if not finite.all():
+    if not np.logical_and.reduce(finite, axis=None):
         row, column = (int(i) for i in np.argwhere(~finite)[0])
         raise ValueError(f"x must be finite, but x[{row}, {column}] is {x[row, column]}")
     return x
