@@ -146,27 +146,6 @@ def test_stop_ends_after_a_step() -> None:
     assert [(record.step, record.finished) for _, record in run] == [(1, False)]
 
 
-def test_evaluate_is_inference_mode_and_transforms() -> None:
-    state = last(RUNS["adam"])
-    dataset = data(30, 1)
-    result = fnet.evaluate(CONFIG, state.params, state.state, dataset, transform=lambda x: 2 * x)
-    logits = fnet.predict_logits(CONFIG, state.params, state.state, 2 * dataset.x)
-    np.testing.assert_array_equal(result.logits, logits)
-    expected = fnet.losses.softmax_cross_entropy_with_integer_labels(logits, dataset.y).mean()
-    assert result.loss == pytest.approx(float(expected), rel=1e-6)
-    assert result.accuracy == np.mean(logits.argmax(axis=1) == dataset.y)
-
-
-def test_recomputed_statistics_are_those_of_the_data() -> None:
-    config = dataclasses.replace(CONFIG, dtype="float64", sizes=(5, 8, 3))
-    params, _ = fnet.init(KEY, config)
-    x = data(600).x.astype(np.float64)
-    (got,) = fnet.recompute_state(config, params, x)
-    z = x @ params[0].linear.w
-    np.testing.assert_allclose(got.mean, z.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(got.var, z.var(axis=0, ddof=1), rtol=1e-12)
-
-
 def test_class_weights() -> None:
     labels = np.array([0, 0, 0, 1])
     weights = train.example_weights
