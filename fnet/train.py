@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fnet import data, losses, mlp, nn, tree
 from fnet import random as frandom
@@ -30,7 +29,7 @@ from fnet.step import (
     init_train_state,
     train_step,
 )
-from fnet.train_config import OPTIMIZERS, SCHEDULES, TrainConfig, schedule
+from fnet.train_config import OPTIMIZERS, SCHEDULES, TrainConfig, example_weights, schedule
 
 __all__ = [
     "OPTIMIZERS",
@@ -187,36 +186,6 @@ def final_model(train_state: TrainState, train_config: TrainConfig) -> tuple[Par
     if train_config.keep == "best" and train_state.best is not None and train_state.best.epoch:
         return train_state.best.params, train_state.best.state
     return train_state.ema or (train_state.params, train_state.state)
-
-
-def example_weights(
-    train_config: TrainConfig,
-    labels: Array,
-    num_classes: int,
-    sample_weight: npt.ArrayLike | None = None,
-) -> Array | None:
-    """`[rows]` weights of the examples: sample_weight times the weight of the class; None where all are alike.
-
-    "balanced" weighs a class by `rows / (num_classes * rows in the class)`: King & Zeng (2001).
-
-    Raises:
-        ValueError: not one weight for each class or example, or a weight that is negative or not finite.
-    """
-    weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
-    if weights is not None and weights.shape != labels.shape:
-        raise ValueError(f"expected {len(labels)} sample weights, but got {weights.shape}")
-    class_weight = train_config.class_weight
-    if class_weight is not None:
-        if class_weight == "balanced":
-            per_class = len(labels) / (num_classes * np.maximum(np.bincount(labels, minlength=num_classes), 1))
-        else:
-            per_class = np.asarray(class_weight, np.float64)
-        if per_class.shape != (num_classes,):
-            raise ValueError(f"expected {num_classes} class weights, but got {len(per_class)}")
-        weights = per_class[labels] * (1.0 if weights is None else weights)
-    if weights is not None and not (np.isfinite(weights).all() and weights.min() >= 0):
-        raise ValueError("weights of examples and classes must be finite and not negative")
-    return weights
 
 
 def _own(train_state: TrainState) -> TrainState:
