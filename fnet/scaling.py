@@ -59,9 +59,12 @@ def standardize(standardizer: Standardizer, x: npt.ArrayLike) -> Array:
     """`(x - mean) / std`, the report's Eq. (1).
 
     Raises:
+        TypeError: x is not numbers.
         ValueError: x has another number of features.
     """
     x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"x must be numbers, but got dtype {x.dtype}")
     if x.ndim != 2 or x.shape[1:] != standardizer.mean.shape:
         raise ValueError(f"x must have shape [rows, {len(standardizer.mean)}], but got {list(x.shape)}")
     out = np.subtract(x, standardizer.mean, dtype=standardizer.mean.dtype)
@@ -110,6 +113,7 @@ def robust_scale(scaler: RobustScaler, x: npt.ArrayLike, *, limit: float = 3.0) 
            [3.]])
 
     Raises:
+        TypeError: x is not numbers.
         ValueError: x has another number of features, or the limit is not positive.
     """
     if not limit > 0:

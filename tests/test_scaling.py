@@ -59,6 +59,13 @@ def test_bad_calls(call: Any, message: str) -> None:
         call()
 
 
+@pytest.mark.parametrize("x", [[["a", "b"]], [[None, 1]], [[1j, 2]]])
+def test_features_that_are_no_numbers(x: Any) -> None:
+    for call in (fnet.standardize, lambda s, x: scaling.robust_scale(scaling.RobustScaler(*s), x)):
+        with pytest.raises(TypeError, match="x must be numbers, but got dtype"):
+            call(fnet.fit_standardizer(X), x)
+
+
 def test_fnet_data_has_all_names() -> None:
     names = ["Standardizer", "fit_standardizer", "standardize", "RobustScaler", "fit_robust_scaler", "robust_scale"]
     assert all(getattr(data, name) is getattr(scaling, name) for name in names)
