@@ -1,239 +1,56 @@
-"""Data sets: loading, standardization, splitting, batching, and two that need no file."""
+"""Data sets: two that need no file, splitting and batching.
 
-import csv
+Their loading from files is in `fnet.loading`, the scaling of features in `fnet.scaling`; here are those names too.
+"""
+
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from importlib import resources
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fnet import _npy
 from fnet import random as frandom
+from fnet.loading import Classes, Dataset, Labels, encode_labels, load, load_features
 from fnet.nn import Array
 from fnet.random import Key
+from fnet.scaling import (
+    RobustScaler,
+    Standardizer,
+    fit_robust_scaler,
+    fit_standardizer,
+    robust_scale,
+    standardize,
+)
 from fnet.tree import freeze, frozen
 
-Labels: TypeAlias = npt.NDArray[np.integer[Any]]
-Classes: TypeAlias = tuple[int | str, ...]
+__all__ = [
+    "Classes",
+    "Dataset",
+    "Labels",
+    "RobustScaler",
+    "Standardizer",
+    "batch_slices",
+    "batches",
+    "digits",
+    "encode_labels",
+    "fingerprint",
+    "fit_robust_scaler",
+    "fit_standardizer",
+    "gather",
+    "load",
+    "load_features",
+    "num_rows",
+    "robust_scale",
+    "standardize",
+    "synthetic",
+    "take",
+    "train_test_split",
+]
 
 CHUNK = 4096  # rows read at a time where all rows are gone through
-
-
-class Dataset(NamedTuple):
-    """Examples with their labels."""
-
-    x: Array  # [rows, features]; may be memory-mapped
-    y: Labels  # [rows] integers from 0: positions in classes
-    classes: Classes | None = None  # the labels as the user knows them; None: 0, 1, 2, …
-
-
-class Standardizer(NamedTuple):
-    """What `standardize` subtracts and divides by."""
-
-    mean: Array  # [features]
-    std: Array  # [features]
-
-
-# Loading --------------------------------------------------------------------------------------------------------------
-
-
-def load(path: str | Path, *, label: str | None = None) -> tuple[Dataset, Dataset | None]:
-    """The training data and, where there is one, the test data at a path.
-
-    - a folder with `train_data.npy`, `train_label.npy` and perhaps `test_data.npy`, `test_label.npy`; features are
-      memory-mapped, so that they may be larger than memory; labels `[rows]` or `[rows, 1]`;
-    - an `.npz` with `x, y` or `x_train, y_train` and perhaps `x_test, y_test`;
-    - a `.csv` of numbers, with or without a header, and the label in the last column or in the one named `label`.
-
-    Labels are integers or strings. Sorted, they are the classes; the labels of a Dataset are positions among them.
-
-    Raises:
-        FileNotFoundError: nothing is there.
-        TypeError, ValueError: a file that is damaged or holds something else; says which and what.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no such file or folder: {path}")
-    if path.is_dir():
-        if label is not None:
-            raise ValueError(f"label={label!r} names a column of a csv, but {path} is a folder")
-        return _load_folder(path)
-    match path.suffix.lower():
-        case ".npz":
-            return _load_npz(path)
-        case ".csv":
-            return _load_csv(path, label), None
-        case _:
-            raise ValueError(f"expected a folder, an .npz or a .csv, but got {path}")
-
-
-def load_features(path: str | Path, num_features: int) -> Array:
-    """Features without labels, from a `.npy` (memory-mapped) or a `.csv`; for prediction.
-
-    Raises:
-        FileNotFoundError, TypeError, ValueError: as `load`, or another number of features.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    if path.suffix.lower() == ".csv":
-        header, rows = _read_csv(path)
-        x = _csv_numbers(path, rows, range(len(rows[0])), first_line=2 if header else 1)
-    else:
-        x = _npy.read_npy(path, mmap=True)
-    if x.ndim != 2 or x.shape[1] != num_features:
-        raise ValueError(f"{path}: expected {num_features} features a row, but got {list(x.shape)}")
-    return x
-
-
-def _load_folder(path: Path) -> tuple[Dataset, Dataset | None]:
-    for name in ("train_data.npy", "train_label.npy"):
-        if not (path / name).exists():
-            raise FileNotFoundError(f"{path} has no {name}")
-    present = [(path / f"test_{part}.npy").exists() for part in ("data", "label")]
-    if any(present) and not all(present):
-        raise FileNotFoundError(f"{path} has one of test_data.npy and test_label.npy, but not both")
-    train, test = (
-        (
-            _npy.read_npy(path / f"{split}_data.npy", mmap=True),
-            _npy.read_npy(path / f"{split}_label.npy"),
-        )
-        if split == "train" or all(present)
-        else None
-        for split in ("train", "test")
-    )
-    assert train is not None
-    return _datasets(str(path), train, test)
-
-
-def _load_npz(path: Path) -> tuple[Dataset, Dataset | None]:
-    arrays = _npy.read_npz(path, ("x", "y", "x_train", "y_train", "x_test", "y_test"))
-    names = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
-    missing = [name for name in names if name not in arrays]
-    if missing or ("x_test" in arrays) != ("y_test" in arrays):
-        raise ValueError(
-            f"{path}: expected arrays x, y or x_train, y_train and perhaps x_test, y_test; "
-            f"got {', '.join(arrays) or 'none of these'}"
-        )
-    test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    return _datasets(str(path), (arrays[names[0]], arrays[names[1]]), test)
-
-
-def _load_csv(path: Path, label: str | None) -> Dataset:
-    header, rows = _read_csv(path)
-    first_line = 2 if header else 1
-    width = len(rows[0])
-    if width < 2:
-        raise ValueError(f"{path}: expected features and a label, but a row has {width} column")
-    column = width - 1
-    if label is not None:
-        if label not in (header or []):
-            raise ValueError(f"{path}: no column is named {label!r}; the columns are {header}")
-        column = (header or []).index(label)
-    numbers = [i for i in range(width) if i != column]
-    x = _csv_numbers(path, rows, numbers, first_line)
-    names = [row[column].strip() for row in rows]
-    for line, name in enumerate(names, first_line):
-        if not name:
-            raise ValueError(f"{path}, line {line}: the label is empty")
-    try:
-        labels = np.array([int(name) for name in names])
-    except ValueError:
-        labels = np.array(names)
-    return _datasets(str(path), (x, labels), None)[0]
-
-
-def _read_csv(path: Path) -> tuple[list[str] | None, list[list[str]]]:
-    """The header, if the first row is one, and the rows. A header has no number in it, or an unreadable feature."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a csv file: {error}") from None
-    if not rows:
-        raise ValueError(f"{path} is empty")
-    header = None
-    if not any(_is_number(cell) for cell in rows[0]):
-        header = [cell.strip() for cell in rows.pop(0)]
-    if not rows:
-        raise ValueError(f"{path} has a header, but no rows")
-    width = len(header or rows[0])
-    for line, row in enumerate(rows, 2 if header else 1):
-        if len(row) != width:
-            raise ValueError(f"{path}, line {line}: expected {width} columns, but got {len(row)}")
-    return header, rows
-
-
-def _csv_numbers(path: Path, rows: list[list[str]], columns: Sequence[int], first_line: int) -> Array:
-    x = np.empty((len(rows), len(columns)), np.float32)
-    for i, row in enumerate(rows):
-        try:
-            x[i] = [float(row[column]) for column in columns]
-        except ValueError:
-            bad = next(column for column in columns if not _is_number(row[column]))
-            raise ValueError(
-                f"{path}, line {first_line + i}, column {bad + 1}: expected a number, but got {row[bad]!r}"
-            ) from None
-    return x
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _datasets(
-    source: str, train: tuple[Array, Array], test: tuple[Array, Array] | None
-) -> tuple[Dataset, Dataset | None]:
-    x, labels = _checked(source, *train)
-    classes, codes = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(f"{source}: expected at least 2 classes, but all labels are {classes[0]}")
-    names: Classes = tuple(classes.tolist())
-    dataset = Dataset(frozen(x), freeze(codes.astype(np.int64, copy=False)), names)
-    if test is None:
-        return dataset, None
-    test_x, test_labels = _checked(f"{source} (test)", *test)
-    if test_x.shape[1] != x.shape[1]:
-        raise ValueError(f"{source}: {x.shape[1]} features in training, {test_x.shape[1]} in test")
-    return dataset, Dataset(frozen(test_x), encode_labels(test_labels, names), names)
-
-
-def encode_labels(labels: npt.ArrayLike, classes: Classes) -> Labels:
-    """The position of each label among the classes.
-
-    >>> encode_labels(["no", "yes"], ("no", "yes"))
-    array([0, 1])
-
-    Raises:
-        ValueError: a label that is none of the classes.
-    """
-    labels = np.asarray(labels)
-    positions = {name: i for i, name in enumerate(classes)}
-    unknown = [name for name in np.unique(labels).tolist() if name not in positions]
-    if unknown:
-        raise ValueError(f"labels {unknown} are none of the classes {list(classes)}")
-    return freeze(np.array([positions[name] for name in labels.tolist()], np.int64))
-
-
-def _checked(source: str, x: Array, labels: Array) -> tuple[Array, Array]:
-    if x.ndim != 2 or x.dtype.kind not in "fiub":
-        raise ValueError(f"{source}: features must be numbers [rows, features], but got {x.dtype}{list(x.shape)}")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
-        raise ValueError(
-            f"{source}: labels must be integers or strings [rows], but got {labels.dtype}{list(labels.shape)}"
-        )
-    if len(x) != len(labels) or len(x) == 0:
-        raise ValueError(f"{source}: {len(x)} rows of features, but {len(labels)} labels")
-    return np.asarray(x), labels  # a plain array, also of mapped memory: operations on a memmap take longer
 
 
 # Data sets that need no file ------------------------------------------------------------------------------------------
@@ -314,117 +131,6 @@ def fingerprint(dataset: Dataset) -> str:
             sha256.update(array[start : start + CHUNK].tobytes())
     sha256.update(repr(dataset.classes).encode())
     return sha256.hexdigest()
-
-
-# Standardization ------------------------------------------------------------------------------------------------------
-
-
-def fit_standardizer(x: npt.ArrayLike, *, power: float = 1.0) -> Standardizer:
-    """The mean and standard deviation of each feature, for `standardize`: the report's Eq. (1).
-
-    Fit it on the training features alone. Accumulated in float64 over chunks of rows, so x may be memory-mapped. A
-    constant feature gets a standard deviation of 1.
-
-    Args:
-        x: `[rows, features]`.
-        power: in [0, 1]; the divisor is `std ** power`, scaled so that the mean variance is 1 again. With less than 1,
-            features of large variance, such as the first principal components, stay larger than the others (partial
-            whitening).
-
-    >>> fit_standardizer(np.array([[0.0, 5.0], [2.0, 5.0]]))
-    Standardizer(mean=array([1., 5.]), std=array([1., 1.]))
-
-    Raises:
-        TypeError, ValueError: x is not `[rows, features]` finite numbers; power is out of range.
-    """
-    x = np.asanyarray(x)
-    if x.ndim != 2 or x.dtype.kind not in "fiub" or len(x) == 0:
-        raise ValueError(f"x must be numbers [rows, features], but got {x.dtype}{list(x.shape)}")
-    if not 0 <= power <= 1:
-        raise ValueError(f"power must be in [0, 1], but got {power}")
-    first = np.asarray(x[0], np.float64)  # taken off, so that a constant feature has a std of exactly 0
-    shift = _sum_of_chunks(x, lambda part: part - first) / len(x)
-    std = np.sqrt(_sum_of_chunks(x, lambda part: np.square(part - first - shift)) / len(x))
-    if not np.isfinite(std).all():
-        column = int(np.argmin(np.isfinite(std)))
-        raise ValueError(f"x must be finite, but feature {column} is not everywhere")
-    std[std == 0] = 1
-    divisor = std**power
-    divisor *= np.sqrt(np.mean(np.square(std / divisor)))
-    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
-    return freeze(Standardizer((first + shift).astype(dtype), divisor.astype(dtype)))
-
-
-def standardize(standardizer: Standardizer, x: npt.ArrayLike) -> Array:
-    """`(x - mean) / std`, the report's Eq. (1).
-
-    Raises:
-        ValueError: x has another number of features.
-    """
-    x = np.asarray(x)
-    if x.ndim != 2 or x.shape[1:] != standardizer.mean.shape:
-        raise ValueError(f"x must have shape [rows, {len(standardizer.mean)}], but got {list(x.shape)}")
-    out = np.subtract(x, standardizer.mean, dtype=standardizer.mean.dtype)
-    out /= standardizer.std
-    return out
-
-
-class RobustScaler(NamedTuple):
-    """What `robust_scale` subtracts and divides by."""
-
-    median: Array  # [features]
-    scale: Array  # [features]; the interquartile range, or the range where that is 0
-
-
-def fit_robust_scaler(x: npt.ArrayLike) -> RobustScaler:
-    """Median and interquartile range of each feature, for `robust_scale`: Holzmüller, Grinsztajn & Steinwart (2024).
-
-    Fit it on the training features alone. A feature with an interquartile range of 0 is divided by half its range, a
-    constant one by 1. In memory: quantiles of more than one pass are not worth it here.
-
-    >>> fit_robust_scaler(np.array([[0.0], [1.0], [2.0], [3.0], [100.0]]))
-    RobustScaler(median=array([2.]), scale=array([2.]))
-
-    Raises:
-        ValueError: x is not `[rows, features]` finite numbers.
-    """
-    x = np.asarray(x)
-    if x.ndim != 2 or x.dtype.kind not in "fiub" or len(x) == 0 or not np.isfinite(x).all():
-        raise ValueError(f"x must be finite numbers [rows, features], but got {x.dtype}{list(x.shape)}")
-    low, median, high = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
-    scale: Array = high - low
-    half_range = (x.max(axis=0) - x.min(axis=0)) / 2
-    scale[scale == 0] = half_range[scale == 0]
-    scale[scale == 0] = 1
-    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
-    return freeze(RobustScaler(median.astype(dtype), scale.astype(dtype)))
-
-
-def robust_scale(scaler: RobustScaler, x: npt.ArrayLike, *, limit: float = 3.0) -> Array:
-    """`z / sqrt(1 + (z / limit)^2)` with `z = (x - median) / scale`: outliers are clipped smoothly to +-limit.
-
-    The same source as `fit_robust_scaler`.
-
-    >>> robust_scale(RobustScaler(np.zeros(1), np.ones(1)), np.array([[0.0], [1e9]]))
-    array([[0.],
-           [3.]])
-
-    Raises:
-        ValueError: x has another number of features, or the limit is not positive.
-    """
-    if not limit > 0:
-        raise ValueError(f"limit must be positive, but got {limit}")
-    z = standardize(Standardizer(scaler.median, scaler.scale), x)
-    z /= np.sqrt(1 + np.square(z / limit))
-    return z
-
-
-def _sum_of_chunks(x: Array, f: Callable[[Array], Array]) -> Array:
-    """The sum of f(row) over all rows, in float64."""
-    total = np.zeros(x.shape[1])
-    for start in range(0, len(x), CHUNK):
-        total += f(np.asarray(x[start : start + CHUNK], np.float64)).sum(axis=0)
-    return total
 
 
 # Splitting and batching -----------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Softmax and cross entropy. Losses are per example, as in Optax; the caller takes the mean.
 
-Classes are on the last axis. All are computed from `logits - max(logits)`, so that no exponential overflows: the
-report's Eq. (5) and (6), and Goodfellow, Bengio & Courville (2016), section 4.1.
+Classes are on the last axis of the logits, which are floats. All are computed from `logits - max(logits)`, so that no
+exponential overflows: the report's Eq. (5) and (6), and Goodfellow, Bengio & Courville (2016), section 4.1.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,11 @@ def softmax(logits: Array) -> Array:
 
     >>> softmax(np.array([[0.0, 0.0]]))
     array([[0.5, 0.5]])
+
+    Raises:
+        TypeError, ValueError: logits that are not floats `[..., classes]`.
     """
+    logits = _check_logits(logits)
     out = np.exp(logits - logits.max(axis=-1, keepdims=True))
     out /= out.sum(axis=-1, keepdims=True)
     return out
@@ -28,7 +32,11 @@ def log_softmax(logits: Array) -> Array:
 
     >>> log_softmax(np.array([0.0, 1e4]))
     array([-10000.,      0.])
+
+    Raises:
+        TypeError, ValueError: as `softmax`.
     """
+    logits = _check_logits(logits)
     shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
     shifted -= np.log(np.add.reduce(np.exp(shifted), axis=-1, keepdims=True))
     return shifted
@@ -45,7 +53,7 @@ def softmax_cross_entropy(logits: Array, targets: Array) -> Array:
         The loss of each example, `[batch]`.
 
     Raises:
-        ValueError: the shapes differ.
+        TypeError, ValueError: as `softmax`; the shapes differ.
     """
     return softmax_cross_entropy_fwd(logits, targets)[0]
 
@@ -64,8 +72,9 @@ def softmax_cross_entropy_with_integer_labels(
         label_smoothing: see `label_targets`.
 
     Raises:
-        TypeError, ValueError: labels that are not integers, of another length or out of range.
+        TypeError, ValueError: as `softmax`; labels that are not integers, of another length or out of range.
     """
+    logits = _check_logits(logits)
     targets = label_targets(labels, logits.shape[-1], label_smoothing, logits.dtype)
     return softmax_cross_entropy(logits, targets)
 
@@ -122,6 +131,15 @@ def check_labels(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.inte
             f"but got {labels.min()} to {labels.max()}"
         )
     return labels
+
+
+def _check_logits(logits: npt.ArrayLike) -> Array:
+    logits = np.asarray(logits)
+    if logits.dtype.kind != "f":
+        raise TypeError(f"logits must be floats, but got {logits.dtype}; logits.astype(numpy.float32) turns integers")
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise ValueError(f"logits must have shape [..., classes], but got {list(logits.shape)}")
+    return logits
 
 
 class CrossEntropyResiduals(NamedTuple):

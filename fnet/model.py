@@ -61,17 +61,28 @@ def predict(model: Model, x: npt.ArrayLike) -> npt.NDArray[Any]:
 def save(path: str | Path, model: Model) -> None:
     """Write a model to a file that `load` and `scripts/predict.py` read; the same model gives the same bytes.
 
+    The file is a checkpoint of fnet, or with the suffix `.safetensors` one of `fnet.interop.safetensors`.
+
     Raises:
+        ValueError: the model is not as `checked` wants it; says what is wrong.
+        ImportError: the package safetensors is not installed.
         OSError: the file cannot be written; an old one is still there.
     """
+    if Path(path).suffix == ".safetensors":
+        from fnet.interop.safetensors import save_safetensors
+
+        save_safetensors(path, model)
+        return
+    checked(str(path), model)
     checkpoint.save(path, (model.members, model.standardizer), metadata=to_metadata(model))
 
 
 def load(path: str | Path) -> Model:
-    """The model in a file that `save` wrote, or in a `.safetensors` of `fnet.interop.safetensors`.
+    """The model in a file that `save` wrote.
 
     Raises:
         FileNotFoundError, PermissionError: the file cannot be opened.
+        ImportError: the package safetensors is not installed.
         ValueError: it is damaged, or no model.
     """
     if Path(path).suffix == ".safetensors":
@@ -85,7 +96,13 @@ def load(path: str | Path) -> Model:
 
 
 def checked(source: str, model: Model) -> Model:
-    """The model, if all its numbers are finite, no variance or divisor is out of range, and each class has a name."""
+    """The model, if it has a network, finite numbers, variances and divisors in range, and a name for each class.
+
+    Raises:
+        ValueError: it has not; says where.
+    """
+    if not model.members:
+        raise ValueError(f"{source}: the model has no network")
     if not 0 < model.temperature < math.inf:
         raise ValueError(f"{source}: the temperature of the model is {model.temperature}")
     if len(model.classes) != model.config.num_classes:
@@ -106,8 +123,8 @@ def to_metadata(model: Model) -> dict[str, Any]:
         "format": FORMAT,
         "config": dataclasses.asdict(model.config),
         "members": len(model.members),
-        "classes": list(model.classes),
-        "temperature": model.temperature,
+        "classes": [name.item() if isinstance(name, np.generic) else name for name in model.classes],
+        "temperature": float(model.temperature),
         "standardizer_dtype": model.standardizer.mean.dtype.name,
         "provenance": dict(model.provenance),
     }
@@ -129,13 +146,15 @@ def from_metadata(path: str | Path, metadata: Mapping[str, Any]) -> Model:
             raise ValueError(f"{size} bytes cannot hold {members} networks of {mlp.num_params(config)} parameters")
         member = mlp.init(frandom.key(0), config)
         empty = np.ones(config.sizes[0], metadata["standardizer_dtype"])
+        if empty.dtype.kind != "f":
+            raise ValueError(f"a standardizer of {empty.dtype}")
         return Model(
             config,
             (member,) * members,
             Standardizer(empty, empty),
             tuple(metadata["classes"]),
             float(metadata["temperature"]),
-            metadata["provenance"],
+            dict(metadata["provenance"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is no model: {type(error).__name__} {error}") from None

@@ -5,7 +5,7 @@ A key is data, not a generator: the same key gives the same draw, always. To dra
 
 Every draw is computed from the raw words of NumPy's SFC64 bit generator, seeded by hashing the key with
 `numpy.random.SeedSequence`. NumPy promises that both stay the same in all versions, which it does not promise of
-its `Generator` methods.
+its `Generator` methods. A draw is a new array of the caller's own; of shape (), it is an array without axes.
 """
 
 import math
@@ -77,19 +77,28 @@ def uniform(
     minval: float = 0.0,
     maxval: float = 1.0,
 ) -> npt.NDArray[Any]:
-    """Uniform draws from [minval, maxval): 24 random bits each in float32, 53 in float64.
+    """Uniform draws from [minval, maxval), both rounded to the dtype: 24 random bits each in float32, 53 in float64.
 
     >>> uniform(key(0), (2,))
     array([0.52967525, 0.00188667], dtype=float32)
+
+    Raises:
+        TypeError: a dtype that is not float32 or float64.
+        ValueError: in the dtype, minval is not less than maxval, or their difference is not finite.
     """
     dtype = _floating(dtype)
     if not minval < maxval:
         raise ValueError(f"minval must be less than maxval, but got {minval} and {maxval}")
+    low, high = float(minval), float(maxval)
+    if not max(-low, high, high - low) <= float(np.finfo(dtype).max):
+        raise ValueError(f"maxval - minval must be finite in {dtype}, but got {minval} and {maxval}")
+    if dtype.type(minval) == dtype.type(maxval):
+        raise ValueError(f"minval and maxval are the same number in {dtype}: {minval} and {maxval}")
     word, drop, keep = ("uint32", 8, 24) if dtype == np.float32 else ("uint64", 11, 53)
     draw = bits(key, shape, word)
     unit = (draw >> draw.dtype.type(drop)).astype(dtype) * dtype.type(2.0**-keep)
     below = np.nextafter(dtype.type(maxval), dtype.type(minval))  # rounding must not give maxval
-    return np.minimum(unit * dtype.type(maxval - minval) + dtype.type(minval), below)
+    return np.asarray(np.minimum(unit * dtype.type(high - low) + dtype.type(low), below))
 
 
 def normal(key: Key, shape: Shape = (), dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Training: evaluation, and a generator of epochs. The single step is in `fnet.step`.
+"""Training: a generator of epochs. The single step is in `fnet.step`, evaluation in `fnet.evaluation`.
 
 Everything that a run needs to go on is in `TrainState`, one pytree. The order of the examples is a function of (key,
 epoch) and the noise of a step one of (key, step), so a run that stops at any step goes on as if it had not.
@@ -7,17 +7,16 @@ epoch) and the noise of a step one of (key, step), so a run that stops at any st
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from fnet import data, losses, metrics, mlp, nn, tree
+from fnet import data, losses, mlp, nn, tree
 from fnet import random as frandom
 from fnet.data import Dataset
+from fnet.evaluation import Evaluation, Transform, evaluate, recompute_state
 from fnet.mlp import MLPConfig, Params, State
-from fnet.nn import Array, BatchNormState, Reduce
+from fnet.nn import Array, Reduce
 from fnet.random import Key
 from fnet.schedules import Schedule
 from fnet.step import (
@@ -30,7 +29,7 @@ from fnet.step import (
     init_train_state,
     train_step,
 )
-from fnet.train_config import OPTIMIZERS, SCHEDULES, TrainConfig, schedule
+from fnet.train_config import OPTIMIZERS, SCHEDULES, TrainConfig, example_weights, schedule
 
 __all__ = [
     "OPTIMIZERS",
@@ -55,18 +54,7 @@ __all__ = [
     "train_step",
 ]
 
-Transform: TypeAlias = Callable[[Array], Array]
-
-EVALUATION_CHUNK = 4096  # rows
 STATISTICS_ROWS = 8192  # examples from which batch-norm statistics are recomputed
-
-
-class Evaluation(NamedTuple):
-    """How a model does on a data set."""
-
-    loss: float  # mean cross entropy
-    accuracy: float
-    logits: Array  # [rows, classes]
 
 
 class EpochRecord(NamedTuple):
@@ -81,61 +69,6 @@ class EpochRecord(NamedTuple):
     valid_loss: float | None
     valid_accuracy: float | None
     seconds: float  # of training in this epoch, evaluation not included, since the process started
-
-
-# Evaluation -----------------------------------------------------------------------------------------------------------
-
-
-def evaluate(
-    config: MLPConfig,
-    params: Params,
-    state: State,
-    dataset: Dataset,
-    *,
-    transform: Transform = nn.identity,
-) -> Evaluation:
-    """Loss, accuracy and logits on a data set, in inference mode.
-
-    Args:
-        transform: applied to the features, a chunk of rows at a time, such as
-            `functools.partial(fnet.standardize, standardizer)`.
-
-    Raises:
-        TypeError, ValueError: data, params or state that do not fit.
-    """
-    labels = losses.check_labels(dataset.y, config.num_classes)
-    config, params = mlp.fold_batch_norm(config, params, state)
-    parts = [
-        mlp.predict_logits(config, params, (), transform(dataset.x[start : start + EVALUATION_CHUNK]))
-        for start in range(0, max(len(labels), 1), EVALUATION_CHUNK)
-    ]
-    logits = np.concatenate(parts)
-    loss = losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-    accuracy = metrics.accuracy(logits, labels)
-    return Evaluation(float(loss.mean(dtype=np.float64)), accuracy, tree.freeze(logits))
-
-
-def recompute_state(config: MLPConfig, params: Params, x: Array, *, transform: Transform = nn.identity) -> State:
-    """The batch-norm state of given parameters: the mean of the statistics over batches of x, without dropout.
-
-    For parameters whose statistics no training step has seen, such as averaged ones: Izmailov et al. (2018),
-    section 3.2.
-    """
-    config = dataclasses.replace(config, dropout=0.0, input_dropout=0.0)
-    if not config.batch_norm:
-        return ()
-    zero = tuple(BatchNormState(*np.zeros((2, width), config.dtype)) for width in config.hidden_sizes)
-    slices = data.batch_slices(len(x), 1024, min_size=2)
-    total = zero
-    for part in slices:
-        # From a state of 0, a step leaves a share of 1 - momentum of the statistics of the batch.
-        _, state = mlp.forward(config, params, zero, transform(x[part]), train=True)
-        total = tree.map(np.add, total, state)
-    scale = 1 / ((1 - nn.BATCH_NORM_MOMENTUM) * len(slices))
-    return tree.freeze(tree.map(partial(np.multiply, scale), total))
-
-
-# Epochs ---------------------------------------------------------------------------------------------------------------
 
 
 def fit(
@@ -253,36 +186,6 @@ def final_model(train_state: TrainState, train_config: TrainConfig) -> tuple[Par
     if train_config.keep == "best" and train_state.best is not None and train_state.best.epoch:
         return train_state.best.params, train_state.best.state
     return train_state.ema or (train_state.params, train_state.state)
-
-
-def example_weights(
-    train_config: TrainConfig,
-    labels: Array,
-    num_classes: int,
-    sample_weight: npt.ArrayLike | None = None,
-) -> Array | None:
-    """`[rows]` weights of the examples: sample_weight times the weight of the class; None where all are alike.
-
-    "balanced" weighs a class by `rows / (num_classes * rows in the class)`: King & Zeng (2001).
-
-    Raises:
-        ValueError: not one weight for each class or example, or a weight that is negative or not finite.
-    """
-    weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
-    if weights is not None and weights.shape != labels.shape:
-        raise ValueError(f"expected {len(labels)} sample weights, but got {weights.shape}")
-    class_weight = train_config.class_weight
-    if class_weight is not None:
-        if class_weight == "balanced":
-            per_class = len(labels) / (num_classes * np.maximum(np.bincount(labels, minlength=num_classes), 1))
-        else:
-            per_class = np.asarray(class_weight, np.float64)
-        if per_class.shape != (num_classes,):
-            raise ValueError(f"expected {num_classes} class weights, but got {len(per_class)}")
-        weights = per_class[labels] * (1.0 if weights is None else weights)
-    if weights is not None and not (np.isfinite(weights).all() and weights.min() >= 0):
-        raise ValueError("weights of examples and classes must be finite and not negative")
-    return weights
 
 
 def _own(train_state: TrainState) -> TrainState:

@@ -1,9 +1,13 @@
-"""How to train, as data: the optimizer, its schedule, and the regularizers of a run."""
+"""How to train, as data: the optimizer, its schedule, the weights of the examples, and the regularizers of a run."""
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from fnet import schedules
+from fnet.nn import Array
 from fnet.schedules import Schedule
 
 OPTIMIZERS = ("adam", "sgd")
@@ -108,3 +112,33 @@ def schedule(train_config: TrainConfig) -> Schedule:
             return schedules.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
         case _:
             return schedules.cosine_onecycle_schedule(steps, peak, train_config.warmup)
+
+
+def example_weights(
+    train_config: TrainConfig,
+    labels: Array,
+    num_classes: int,
+    sample_weight: npt.ArrayLike | None = None,
+) -> Array | None:
+    """`[rows]` weights of the examples: sample_weight times the weight of the class; None where all are alike.
+
+    "balanced" weighs a class by `rows / (num_classes * rows in the class)`: King & Zeng (2001).
+
+    Raises:
+        ValueError: not one weight for each class or example, or a weight that is negative or not finite.
+    """
+    weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if weights is not None and weights.shape != labels.shape:
+        raise ValueError(f"expected {len(labels)} sample weights, but got {weights.shape}")
+    class_weight = train_config.class_weight
+    if class_weight is not None:
+        if class_weight == "balanced":
+            per_class = len(labels) / (num_classes * np.maximum(np.bincount(labels, minlength=num_classes), 1))
+        else:
+            per_class = np.asarray(class_weight, np.float64)
+        if per_class.shape != (num_classes,):
+            raise ValueError(f"expected {num_classes} class weights, but got {len(per_class)}")
+        weights = per_class[labels] * (1.0 if weights is None else weights)
+    if weights is not None and not (np.isfinite(weights).all() and weights.min() >= 0):
+        raise ValueError("weights of examples and classes must be finite and not negative")
+    return weights

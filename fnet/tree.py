@@ -1,8 +1,9 @@
 """Pytrees: nested containers of arrays, with the meaning and the order of `jax.tree`.
 
 Containers are tuples, `NamedTuple`s, lists, dicts (their keys sorted) and None, which holds nothing. Whatever else
-stands in them is a leaf: an array, as a rule, or a number. A path is written as the Python that reaches the leaf,
-such as `[0].linear.w` or `['layers'][1]`.
+stands in them is a leaf: an array, as a rule, or a number. Other subclasses of tuple, list and dict are leaves too. So
+they are in JAX, but for `OrderedDict` and `defaultdict`, which are containers there. A path is written as the Python
+that reaches the leaf, such as `[0].linear.w` or `['layers'][1]`.
 """
 
 import math
@@ -128,7 +129,8 @@ def ravel(
 ) -> tuple[npt.NDArray[Any], Callable[[npt.NDArray[Any]], PyTree]]:
     """All leaves in one flat array, and the function that cuts such an array back into the tree.
 
-    Leaves of several dtypes are promoted to a common one, and `unravel` gives each its own again.
+    Leaves of several dtypes are promoted to a common one that holds all their numbers, and `unravel` gives each its own
+    again.
 
     >>> flat, unravel = ravel({"a": np.ones(2), "b": np.zeros((1, 1))})
     >>> flat
@@ -138,15 +140,22 @@ def ravel(
 
     Raises:
         TypeError: a leaf is not a number or an array of numbers.
-        ValueError: `unravel` is given an array of another shape.
+        ValueError: integers beside floats are too large for the common dtype, as beyond 2**53 for float64; `unravel` is
+            given an array of another shape.
     """
-    flat, treedef = flatten(tree)
-    arrays = [np.asarray(leaf) for leaf in flat]
-    for (path, _), array in zip(flatten_with_path(tree)[0], arrays, strict=True):
+    pairs, treedef = flatten_with_path(tree)
+    arrays = [np.asarray(leaf) for _, leaf in pairs]
+    for (path, _), array in zip(pairs, arrays, strict=True):
         if array.dtype.kind not in "biufc":
             raise TypeError(f"leaf {path or '(the tree)'} is not numeric: {array.dtype}")
+    common = np.result_type(*(array.dtype for array in arrays)) if arrays else np.dtype(np.float32)
+    for (path, _), array in zip(pairs, arrays, strict=True):
+        if array.dtype.kind in "iu" and common.kind in "fc" and array.size:
+            digits = np.finfo(common).nmant + 1
+            if max(-int(array.min()), int(array.max())) > 2**digits:
+                raise ValueError(f"leaf {path} holds integers beyond 2**{digits}, which {common} cannot hold exactly")
     sizes = [array.size for array in arrays]
-    parts = [array.reshape(-1) for array in arrays] or [np.zeros(0, np.float32)]
+    parts = [array.reshape(-1) for array in arrays] or [np.zeros(0, common)]
 
     def unravel(flat: npt.NDArray[Any]) -> PyTree:
         flat = np.asarray(flat)
@@ -195,7 +204,7 @@ def freeze(tree: T) -> T:
 
 
 def _node(tree: PyTree) -> Any:
-    """The container type of a node, or None for a leaf. Subclasses of dict and list are leaves, as in JAX."""
+    """The container type of a node, or None for a leaf."""
     kind: Any = tree.__class__
     if kind is tuple or kind is list or kind is dict or tree is None:
         return kind

@@ -113,7 +113,7 @@ def write_results(job: Job, out: Path, trained: list[Trained], *, calibrate: boo
         members,
         data.standardizer,
         data.classes,
-        temperature=temperature(job, members) if calibrate else 1.0,
+        temperature=1.0 if data.valid is None or not calibrate else temperature(job, members, data.valid),
         provenance={
             "training": json_like(dataclasses.asdict(job.train_config)),
             "seed": job.seed,
@@ -148,10 +148,8 @@ def write_results(job: Job, out: Path, trained: list[Trained], *, calibrate: boo
     return text + drawn
 
 
-def temperature(job: Job, members: tuple[tuple[fnet.Params, fnet.State], ...]) -> float:
+def temperature(job: Job, members: tuple[tuple[fnet.Params, fnet.State], ...], valid: fnet.Dataset) -> float:
     """The temperature that suits the validation data best."""
-    valid = job.data.valid
-    assert valid is not None
     logits = [
         fnet.evaluate(job.config, params, state, valid, transform=job.data.transform).logits
         for params, state in members

@@ -62,7 +62,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = _options.parse(parser, argv)
     if args.resume and args.out is None:
         parser.error("--resume needs --out DIR, the folder of the run to go on with")
-    args.calibrate = args.calibrate and bool(args.valid_size)  # it needs validation data
+    if args.calibrate is True and not args.valid_size:
+        parser.error("--calibrate needs validation data to fit a temperature on: --valid-size must not be 0")
     if args.ensemble < 1:
         parser.error(f"--ensemble must be at least 1, but got {args.ensemble}")
     return args
@@ -76,12 +77,14 @@ def main(argv: list[str] | None = None) -> int:
         out = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.data.name}"
         if processes.rank == 0:
             prepare_folder(out, job, resume=args.resume)
+            if args.calibrate and job.data.valid is None and not args.quiet:
+                print("no temperature is fitted, since there are no validation data")
         else:
             args.quiet = True
         with interruptible() as caught:
             trained = [train_member(args, job, i, out, processes, caught) for i in range(job.ensemble)]
         if processes.rank == 0:
-            text = write_results(job, out, trained, calibrate=args.calibrate, pictures=args.pictures)
+            text = write_results(job, out, trained, calibrate=bool(args.calibrate), pictures=args.pictures)
             if not args.quiet:
                 print(f"\n{text}\nResults are in {out}")
     except InterruptedRunError as interruption:

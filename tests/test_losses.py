@@ -89,6 +89,27 @@ def test_cross_entropy_gradient(shape: tuple[int, ...]) -> None:
     check_grads(f_and_grads, draw(*shape), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("logits", "error", "message"),
+    [
+        (np.array([[1, 2]]), TypeError, r"logits must be floats, but got int64; logits\.astype\(numpy\.float32\)"),
+        (np.array([[True, False]]), TypeError, "logits must be floats, but got bool"),
+        (np.array([["a", "b"]]), TypeError, "logits must be floats, but got <U1"),
+        (np.array(1.0), ValueError, r"logits must have shape \[\.\.\., classes\], but got \[\]"),
+        (np.zeros((1, 0)), ValueError, r"logits must have shape \[\.\.\., classes\], but got \[1, 0\]"),
+    ],
+)
+def test_bad_logits(logits: Any, error: type[Exception], message: str) -> None:
+    for use in (
+        losses.softmax,
+        losses.log_softmax,
+        lambda logits: losses.softmax_cross_entropy(logits, logits),
+        lambda logits: losses.softmax_cross_entropy_with_integer_labels(logits, np.array([0])),
+    ):
+        with pytest.raises(error, match=message):
+            use(logits)
+
+
 @pytest.mark.parametrize("labels", [[0, 2], np.array([1, 0], np.uint8), np.zeros(0, int)])
 def test_check_labels_passes_integers(labels: Any) -> None:
     np.testing.assert_array_equal(losses.check_labels(labels, 3), labels)

@@ -1,6 +1,7 @@
 """Long comparisons with PyTorch, JAX and Optax, in float64."""
 
 import contextlib
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -245,6 +246,16 @@ def test_trees_are_those_of_jax() -> None:
         assert jax.tree.structure(doubled) == treedef
         paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(ours)[0]]
         assert [path for path, _ in tree.flatten_with_path(ours)[0]] == paths
+
+
+def test_subclasses_of_containers_are_leaves_as_in_jax_but_for_two() -> None:
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    for base in (tuple, list, dict):
+        leaf = type("Other", (base,), {})()
+        assert jax.tree.leaves([leaf]) == tree.leaves([leaf]) == [leaf]
+    for leaf in (OrderedDict(a=1), defaultdict(int, a=1)):
+        assert jax.tree.leaves([leaf]) == [1]
+        assert tree.leaves([leaf]) == [leaf]
 
 
 def params_and_gradients() -> tuple[Any, list[Any]]:

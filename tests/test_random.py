@@ -159,6 +159,20 @@ def test_uniform_never_rounds_up_to_maxval() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("word", [0, -1], ids=["all bits 0", "all bits 1"])
+def test_uniform_in_any_interval_that_the_dtype_can_tell(
+    monkeypatch: pytest.MonkeyPatch, word: int, dtype: str
+) -> None:
+    monkeypatch.setattr(frandom, "bits", lambda key, shape, dtype: np.full(shape, word, "int64").astype(dtype))
+    info = np.finfo(dtype)
+    largest, least = float(info.max), float(info.smallest_subnormal)
+    for low, high in ((0, least), (-least, 0), (0, largest), (-largest, 0), (1e6, 1e6 + 1), (-0.1, 0.1)):
+        draw = frandom.uniform(KEY, 4, dtype, low, high)
+        assert (np.array(low, dtype) <= draw).all()
+        assert (draw < np.array(high, dtype)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_normal(dtype: str) -> None:
     draw = frandom.normal(KEY, (100, 201), dtype)
     assert draw.dtype == dtype
@@ -192,7 +206,9 @@ def test_shapes(shape: Any) -> None:
         frandom.bernoulli(KEY, 0.5, shape),
         frandom.beta(KEY, 1.0, 1.0, shape),
     ):
-        assert np.shape(draw) == expected
+        assert type(draw) is np.ndarray
+        assert draw.shape == expected
+        assert draw.flags.writeable
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9, 1.0])
@@ -241,6 +257,21 @@ def test_all_permutations_are_equally_frequent() -> None:
         (lambda: frandom.uniform(KEY, 3, "float16"), TypeError, "float32 or float64, not float16"),
         (lambda: frandom.uniform(KEY, 3, minval=1, maxval=1), ValueError, "minval must be less .* got 1 and 1"),
         (lambda: frandom.uniform(KEY, 3, minval=np.nan), ValueError, "minval must be less than maxval, but got nan"),
+        (
+            lambda: frandom.uniform(KEY, 3, maxval=np.nan),
+            ValueError,
+            "minval must be less than maxval, but got 0.0 and nan",
+        ),
+        (lambda: frandom.uniform(KEY, 3, maxval=np.inf), ValueError, "must be finite in float32, but got 0.0 and inf"),
+        (lambda: frandom.uniform(KEY, 3, minval=-np.inf), ValueError, "must be finite in float32, but got -inf and 1"),
+        (
+            lambda: frandom.uniform(KEY, 3, maxval=1e39),
+            ValueError,
+            r"must be finite in float32, but got 0.0 and 1e\+39",
+        ),
+        (lambda: frandom.uniform(KEY, 3, "float64", -1e308, 1e308), ValueError, "must be finite in float64"),
+        (lambda: frandom.uniform(KEY, 3, minval=1, maxval=1 + 1e-9), ValueError, "the same number in float32: 1 and"),
+        (lambda: frandom.uniform(KEY, 3, maxval=1e-50), ValueError, "the same number in float32: 0.0 and 1e-50"),
         (lambda: frandom.normal(KEY, 3, int), TypeError, "float32 or float64, not int64"),
         (lambda: frandom.bernoulli(KEY, 1.1), ValueError, r"a probability in \[0, 1\], but got 1.1"),
         (lambda: frandom.bernoulli(KEY, np.nan), ValueError, r"a probability in \[0, 1\], but got nan"),

@@ -199,6 +199,24 @@ def test_predictions_are_those_of_the_model(tmp_path: Path) -> None:
     assert np.mean(predicted == test.y) == pytest.approx(metrics["test"]["accuracy"])
 
 
+@pytest.mark.parametrize("preset", ["report", "large"])
+def test_calibration_without_validation_data_is_refused(preset: str, tmp_path: Path) -> None:
+    result = run("train.py", *SMALL, "--preset", preset, "--calibrate", "--valid-size", "0", "--out", tmp_path / "run")
+    assert result.returncode == 2
+    assert "error: --calibrate needs validation data" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("valid_size", ["0", "0.1"])
+def test_a_preset_that_calibrates_says_so_where_it_cannot(valid_size: str, tmp_path: Path) -> None:
+    options = ["--hidden", "8", "--epochs", "2", "--no-pictures", "--valid-size", valid_size]
+    result = run("train.py", "--preset", "large", *options, "--out", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    said = "no temperature is fitted, since there are no validation data" in result.stdout.splitlines()
+    assert said == (valid_size == "0")
+    assert (model.load(tmp_path / "model.npz").temperature == 1) == said
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("1,2\n", "expected 64 features a row, but got [1, 2]"), ("", "is empty"), ("a,b\n1,x\n", "expected a number")],

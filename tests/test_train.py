@@ -146,56 +146,6 @@ def test_stop_ends_after_a_step() -> None:
     assert [(record.step, record.finished) for _, record in run] == [(1, False)]
 
 
-def test_evaluate_is_inference_mode_and_transforms() -> None:
-    state = last(RUNS["adam"])
-    dataset = data(30, 1)
-    result = fnet.evaluate(CONFIG, state.params, state.state, dataset, transform=lambda x: 2 * x)
-    logits = fnet.predict_logits(CONFIG, state.params, state.state, 2 * dataset.x)
-    np.testing.assert_array_equal(result.logits, logits)
-    expected = fnet.losses.softmax_cross_entropy_with_integer_labels(logits, dataset.y).mean()
-    assert result.loss == pytest.approx(float(expected), rel=1e-6)
-    assert result.accuracy == np.mean(logits.argmax(axis=1) == dataset.y)
-
-
-def test_recomputed_statistics_are_those_of_the_data() -> None:
-    config = dataclasses.replace(CONFIG, dtype="float64", sizes=(5, 8, 3))
-    params, _ = fnet.init(KEY, config)
-    x = data(600).x.astype(np.float64)
-    (got,) = fnet.recompute_state(config, params, x)
-    z = x @ params[0].linear.w
-    np.testing.assert_allclose(got.mean, z.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(got.var, z.var(axis=0, ddof=1), rtol=1e-12)
-
-
-def test_class_weights() -> None:
-    labels = np.array([0, 0, 0, 1])
-    weights = train.example_weights
-    np.testing.assert_allclose(weights(TrainConfig(class_weight="balanced"), labels, 2), [2 / 3] * 3 + [2])  # pyright: ignore
-    np.testing.assert_allclose(weights(TrainConfig(class_weight=(1.0, 5.0)), labels, 2, [1, 2, 3, 4]), [1, 2, 3, 20])  # pyright: ignore
-    assert weights(TrainConfig(), labels, 2) is None
-    with pytest.raises(ValueError, match="expected 2 class weights, but got 3"):
-        weights(TrainConfig(class_weight=(1, 1, 1)), labels, 2)
-    with pytest.raises(ValueError, match="finite and not negative"):
-        weights(TrainConfig(), labels, 2, [1, 1, 1, -1])
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("epochs", 0, "positive integer"), ("batch_size", 1.5, "positive integer"), ("patience", 0, "positive integer"),
-        ("optimizer", "lbfgs", "adam, sgd"), ("schedule", "linear", "constant, cosine, warmup_cosine, onecycle"),
-        ("keep", "first", "last, best"), ("monitor", "f1", "loss, accuracy"), ("learning_rate", -1, "at least 0"),
-        ("learning_rate", math.inf, "finite"), ("weight_decay", math.nan, "finite"), ("b1", 1.0, r"in \[0, 1\)"),
-        ("b2", -0.1, r"in \[0, 1\)"), ("eps", 0, "positive"), ("momentum", 1.0, r"in \[0, 1\)"),
-        ("label_smoothing", 1.0, r"in \[0, 1\)"), ("clip_norm", 0.0, "positive"), ("mixup", -1, "positive"),
-        ("class_weight", "even", '"balanced"'), ("ema_decay", 1.0, r"in \[0, 1\)"), ("input_noise", -1, "at least 0"),
-    ],
-)  # fmt: skip
-def test_train_config_refuses(field: str, value: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be.*{message}"):
-        TrainConfig(**{field: value})
-
-
 @pytest.mark.parametrize(
     ("dataset", "options", "message"),
     [
@@ -223,11 +173,6 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_state() -> None:
     state = caught.value.train_state
     assert all(np.isfinite(leaf).all() for leaf in tree.leaves(state))
     assert caught.value.step == int(state.step) + 1
-
-
-def test_a_schedule_without_its_length() -> None:
-    with pytest.raises(ValueError, match=r"replace\(train_config, total_steps="):
-        train.schedule(TrainConfig(schedule="cosine"))
 
 
 def test_the_moving_average_is_of_the_parameters_after_each_step() -> None:

@@ -1,6 +1,6 @@
 """Pytrees."""
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -33,6 +33,10 @@ class Rows(list):
     pass
 
 
+class Table(dict):
+    pass
+
+
 NESTED = {"b": [1, (2, None, {})], "a": Point(3, {"z": 4, "y": []}), "c": (NamedPoint(5, ()),)}
 TREES = [1, None, (), [], {}, (None,), (1,), [1, 2], {"a": 1}, Point(1, 2), NamedPoint(None, (1,)), NESTED, "text"]
 
@@ -58,7 +62,10 @@ def test_leaves_come_in_order(nested: Any, expected: list[Any]) -> None:
     assert [leaf for _, leaf in tree.flatten_with_path(nested)[0]] == expected
 
 
-@pytest.mark.parametrize("leaf", [Tagged((1, 2)), Rows([1]), OrderedDict(a=1), {1, 2}, np.ones(2), object(), Point])
+@pytest.mark.parametrize(
+    "leaf",
+    [Tagged((1, 2)), Rows([1]), Table(a=1), OrderedDict(a=1), defaultdict(int), {1, 2}, np.ones(2), object(), Point],
+)
 def test_whatever_else_is_a_leaf(leaf: Any) -> None:
     assert tree.leaves([leaf])[0] is leaf
     assert tree.structure(leaf) == tree.structure(0)
@@ -183,6 +190,30 @@ def test_ravel_of_nothing(empty: Any) -> None:
 def test_ravel_keeps_one_dtype_and_takes_numbers() -> None:
     assert tree.ravel((np.ones(2, np.float32), np.zeros((), np.float32)))[0].dtype == np.float32
     assert tree.ravel((1, 2.5))[0].tolist() == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 0])
+def test_ravel_loses_no_integer(number: int) -> None:
+    given = {"a": np.ones(3, np.float32), "count": np.int64(number), "none": np.zeros(0, np.int64)}
+    flat, unravel = tree.ravel(given)
+    assert flat.dtype == np.float64
+    assert_trees_equal(unravel(flat), given)
+    big = {"count": np.int64(-(2**63)), "small": np.int32(7), "true": np.True_}  # no floats: nothing is lost
+    assert_trees_equal(tree.ravel(big)[1](tree.ravel(big)[0]), big)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "beside", "message"),
+    [
+        (np.array([0, 2**53 + 1]), np.ones(1, np.float32), r"leaf \[1\] holds integers beyond 2\*\*53, which float64"),
+        (np.int64(-(2**63)), 1.0, "which float64 cannot hold exactly"),
+        (np.uint64(2**64 - 1), np.ones(1, np.complex64), "which complex128 cannot hold exactly"),
+        (np.uint64(2**63), np.int64(-1), "which float64 cannot hold exactly"),
+    ],
+)
+def test_ravel_refuses_integers_that_would_be_rounded(leaf: Any, beside: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tree.ravel((beside, leaf))
 
 
 @pytest.mark.parametrize("shape", [(11,), (13,), (12, 1), (), (1, 12)])

@@ -28,14 +28,14 @@ def save_safetensors(path: str | Path, model_: Model) -> None:
 
     Raises:
         ImportError: the package safetensors is not installed.
-        ValueError: parameters that do not fit the model's config.
+        ValueError: the model is not as `fnet.model.checked` wants it, or its parameters do not fit its config.
         OSError: the file cannot be written; an old one is still there.
     """
     try:
         import safetensors.numpy
     except ImportError:
         raise ImportError(_MISSING) from None
-    tensors = _tensors(model_)
+    tensors = _tensors(model.checked(str(path), model_))
     note = json.loads(json.dumps(model.to_metadata(model_)))
     note["sha256"] = _digest(tensors, note)
     checkpoint.write_atomically(path, safetensors.numpy.save(tensors, {_KEY: json.dumps(note, sort_keys=True)}))
