@@ -127,6 +127,15 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
 
 
+def add_tensorboard_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tensorboard",
+        type=Path,
+        metavar="DIR",
+        help="write curves, hyper-parameters and confusion matrix for TensorBoard, a subfolder of DIR a run",
+    )
+
+
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """The options, where a preset changes the defaults and what is written out beats the preset."""
     preset, _ = parser.parse_known_args(argv)

@@ -22,6 +22,7 @@ from _options import Data
 import fnet
 from fnet import EpochRecord, MLPConfig, TrainConfig, TrainState, metrics, model
 from fnet.checkpoint import write_atomically
+from fnet.interop import tensorboard
 from fnet.model import Model
 
 
@@ -76,6 +77,11 @@ def prepare_folder(out: Path, job: Job, *, resume: bool) -> None:
     write_json(out / "config.json", {**job.description, **circumstances(job)})
 
 
+def run_name(out: Path) -> str:
+    """What the run in a folder is called in TensorBoard."""
+    return out.resolve().name
+
+
 def circumstances(job: Job) -> dict[str, Any]:
     """Where and with what the run is made: the same bits are promised where these are the same."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # pyright: ignore
@@ -104,7 +110,15 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def write_results(job: Job, out: Path, trained: list[Trained], *, calibrate: bool, pictures: bool) -> str:
+def write_results(
+    job: Job,
+    out: Path,
+    trained: list[Trained],
+    *,
+    calibrate: bool,
+    pictures: bool,
+    tensorboard_to: Path | None = None,
+) -> str:
     """Evaluate the trained network or ensemble on every split, write all results, and return the report."""
     data = job.data
     members = tuple(fnet.final_model(t.train_state, job.train_config) for t in trained)
@@ -145,6 +159,10 @@ def write_results(job: Job, out: Path, trained: list[Trained], *, calibrate: boo
     write_predictions(out / "predictions.csv", dataset.y, probabilities[shown], data.classes)
     drawn = draw(out, trained[0].records, results, shown, dataset.y, probabilities[shown], data) if pictures else ""
     write_json(out / "metrics.json", results)
+    if tensorboard_to is not None:
+        matrix = metrics.confusion_matrix(dataset.y, probabilities[shown].argmax(axis=1), job.config.num_classes)
+        step, title = max(results["epochs"]), matrix_title(data, shown, results)
+        tensorboard.add_confusion_matrix(tensorboard_to, run_name(out), matrix, data.classes, step=step, title=title)
     return text + drawn
 
 
@@ -165,6 +183,10 @@ def score(probabilities: fnet.nn.Array, labels: fnet.data.Labels) -> dict[str, f
         "accuracy": metrics.accuracy(probabilities, labels),
         "calibration_error": metrics.expected_calibration_error(probabilities, labels),
     }
+
+
+def matrix_title(data: Data, shown: str, results: dict[str, Any]) -> str:
+    return f"{data.name}: {shown} data, accuracy {results[shown]['accuracy']:.4f}"
 
 
 def report_text(
@@ -233,8 +255,9 @@ def draw(
             figure = plots.history(records, metric, title=f"{data.name}: {metric}", test=test)
             figure.savefig(out / f"{metric}.png")
         matrix = metrics.confusion_matrix(labels, probabilities.argmax(axis=1), len(data.classes))
-        title = f"{data.name}: {shown} data, accuracy {results[shown]['accuracy']:.4f}"
-        plots.confusion_matrix(matrix, data.classes, title=title).savefig(out / "confusion_matrix.png")
+        plots.confusion_matrix(matrix, data.classes, title=matrix_title(data, shown, results)).savefig(
+            out / "confusion_matrix.png"
+        )
     except ImportError as error:
         return f"\nNo pictures: {error}\n"
     return ""

@@ -4,7 +4,8 @@
     python scripts/train.py --data PATH --valid-size 0.1
 
 Writes config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz and, with matplotlib,
-accuracy.png, loss.png and confusion_matrix.png. The same command with the same seed writes the same model, byte for
+accuracy.png, loss.png and confusion_matrix.png. With --tensorboard DIR it writes also to the subfolder of DIR that has
+the name of the folder, from epoch to epoch. The same command with the same seed writes the same model, byte for
 byte. Interrupted, it saves a checkpoint, and --resume goes on from there to the same bits.
 """
 
@@ -20,10 +21,11 @@ from typing import Any, NamedTuple
 
 import _options
 import numpy as np
-from _results import Job, Trained, make_job, prepare_folder, write_results
+from _results import Job, Trained, make_job, prepare_folder, run_name, write_results
 
 import fnet
 from fnet import EpochRecord, TrainState, checkpoint
+from fnet.interop import tensorboard
 
 
 class Processes(NamedTuple):
@@ -56,6 +58,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--mpi", action="store_true", help="share each batch: mpiexec -n N python scripts/train.py --mpi"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
+    _options.add_tensorboard_option(parser)
     _options.add_data_options(parser)
     _options.add_model_options(parser)
     _options.add_training_options(parser)
@@ -73,6 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         processes = mpi_processes() if args.mpi else Processes(0, 1, fnet.nn.identity, bool)
+        if args.tensorboard is not None:
+            tensorboard.check_installed()
+            args.tensorboard.mkdir(parents=True, exist_ok=True)
         job = make_job(args)
         out = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.data.name}"
         if processes.rank == 0:
@@ -80,11 +86,14 @@ def main(argv: list[str] | None = None) -> int:
             if args.calibrate and job.data.valid is None and not args.quiet:
                 print("no temperature is fitted, since there are no validation data")
         else:
-            args.quiet = True
+            args.quiet, args.tensorboard = True, None
         with interruptible() as caught:
             trained = [train_member(args, job, i, out, processes, caught) for i in range(job.ensemble)]
         if processes.rank == 0:
-            text = write_results(job, out, trained, calibrate=bool(args.calibrate), pictures=args.pictures)
+            calibrate = bool(args.calibrate)
+            text = write_results(
+                job, out, trained, calibrate=calibrate, pictures=args.pictures, tensorboard_to=args.tensorboard
+            )
             if not args.quiet:
                 print(f"\n{text}\nResults are in {out}")
     except InterruptedRunError as interruption:
@@ -153,15 +162,22 @@ def train_member(
 
     title = f"network {member + 1} of {job.ensemble}" if job.ensemble > 1 else ""
     try:
-        with display(args, title, train_config.epochs, len(records)) as show:
+        with (
+            display(args, title, train_config.epochs, len(records)) as show,
+            tensorboard_run(args, job, member, out, records) as add_to_tensorboard,
+        ):
             for train_state, record in epochs:  # noqa: B007
                 if record.finished:
                     records.append(record)
                     show(record)
+                    add_to_tensorboard(record)
                 if args.checkpoint_every is not None:
                     save()
     except fnet.NonFiniteLossError as error:
         train_state = error.train_state
+        save()
+        raise
+    except OSError:  # such as a full disk under --tensorboard, which is to cost no more than a --resume
         save()
         raise
     if not fnet.is_finished(train_state, train_config):
@@ -268,6 +284,32 @@ def display(args: argparse.Namespace, title: str, epochs: int, done: int) -> Ite
             bar.update()
 
         yield show
+
+
+@contextlib.contextmanager
+def tensorboard_run(
+    args: argparse.Namespace, job: Job, member: int, out: Path, records: list[EpochRecord]
+) -> Iterator[Callable[[EpochRecord], None]]:
+    """A function that adds a finished epoch to what TensorBoard shows of this network."""
+    if args.tensorboard is None:
+        yield lambda record: None
+        return
+    name = run_name(out)
+    hparams = {
+        **job.description["network"],
+        **job.description["training"],
+        "data": job.data.name,
+        "power": args.power,
+        "preset": args.preset,
+        "seed": job.seed,
+    }
+    if job.ensemble > 1:
+        if member == 0:  # the run of the ensemble, with its confusion matrix; the networks are runs in its folder
+            tensorboard.write_run(args.tensorboard, name, [], hparams={})
+        name = f"{name}/network-{member + 1}"
+        hparams["network"] = member + 1
+    with tensorboard.open_run(args.tensorboard, name, records, hparams=hparams) as add:
+        yield add
 
 
 def epoch_line(record: EpochRecord) -> str:

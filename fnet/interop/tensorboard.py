@@ -1,0 +1,212 @@
+"""TensorBoard: a run as a folder of event files, with its curves, hyper-parameters and confusion matrix.
+
+Each run is a subfolder of one directory, so that `tensorboard --logdir DIRECTORY` draws them over each other::
+
+    loss/train, loss/validation, accuracy/train, accuracy/validation, learning_rate    scalars, the step is the epoch
+    confusion_matrix                                                                   an image
+    the HPARAMS tab                                                                    a row a run, with its metrics
+
+The package tensorboard writes them, without TensorFlow.
+"""
+
+import contextlib
+import importlib
+import io
+import math
+import struct
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet import plots
+from fnet.train import EpochRecord
+
+# The names of PyTorch's users, where a run is one folder. Keras writes `epoch_loss` to two folders, train and
+# validation, which are two runs; it would double the list of runs, and no row of HPARAMS would have both.
+_TAGS = {
+    "loss/train": "train_loss",
+    "loss/validation": "valid_loss",
+    "accuracy/train": "train_accuracy",
+    "accuracy/validation": "valid_accuracy",
+    "learning_rate": "learning_rate",
+}
+_SUFFIX = ".fnet"  # of the event files written here, the only files that are ever removed
+
+
+def check_installed() -> None:
+    """For programs that would rather know it before they train.
+
+    Raises:
+        ImportError: tensorboard or matplotlib, which draws the confusion matrix, is not installed.
+    """
+    _library()
+
+
+def write_run(
+    directory: str | Path,
+    name: str,
+    records: Sequence[EpochRecord],
+    *,
+    hparams: Mapping[str, Any],
+    matrix: npt.ArrayLike | None = None,
+    classes: Sequence[int | str] = (),
+    title: str = "",
+) -> None:
+    """Write a run that is over: see `open_run`, and `add_confusion_matrix` for matrix, classes and title.
+
+    Raises:
+        ImportError: tensorboard or matplotlib is not installed.
+        ValueError: a name that is no path below the directory, or classes that are not those of the matrix.
+        OSError: the files cannot be written.
+    """
+    with open_run(directory, name, records, hparams=hparams):
+        pass
+    if matrix is not None:
+        step = records[-1].epoch if records else 0
+        add_confusion_matrix(directory, name, matrix, classes, step=step, title=title)
+
+
+@contextlib.contextmanager
+def open_run(
+    directory: str | Path, name: str, records: Sequence[EpochRecord] = (), *, hparams: Mapping[str, Any]
+) -> Generator[Callable[[EpochRecord], None]]:
+    """A function that adds an epoch to a run, which a TensorBoard that is open shows soon after.
+
+    It replaces what was written here before under that name or below it. So a run that is resumed gives the records
+    of its first part again, and no point is there twice.
+
+    Args:
+        name: of the subfolder, which is the run's name in TensorBoard; `a/b` is a run in the folder of another.
+        records: finished epochs to begin with. On TensorBoard's time axes they lie before now, by their seconds of
+            training (0 where those are not known); those added later are at the time when they are added.
+        hparams: what the columns of HPARAMS show. Numbers, bools and strings go as they are, None is left blank, and
+            anything else becomes a string, so `dataclasses.asdict` of a config will do. Empty: no row for this run.
+
+    Raises:
+        ImportError: tensorboard or matplotlib is not installed.
+        ValueError: a name that is no path below the directory.
+        OSError: the file cannot be written.
+    """
+    folder = _folder(directory, name)
+    library = _library()
+    Summary = library.summaries.Summary  # noqa: N806
+    for old in folder.rglob(f"events.out.tfevents.*{_SUFFIX}"):
+        old.unlink()
+    with _event_file(folder) as write:
+
+        def add(record: EpochRecord, wall_time: float) -> None:
+            values = {tag: getattr(record, field) for tag, field in _TAGS.items()}
+            summary = [Summary.Value(tag=tag, simple_value=v) for tag, v in values.items() if v is not None]
+            write(wall_time, step=record.epoch, summary=Summary(value=summary))
+
+        now = time.time()
+        left = sum(record.seconds for record in records)  # seconds of training up to now
+        if hparams:
+            # No list of the experiment's parameters and metrics goes with them: TensorBoard takes the first that it
+            # finds for all runs of the directory, and without one it gathers them from the runs.
+            values = {key: _hparam(value) for key, value in hparams.items() if value is not None}
+            write(now - left, summary=library.hparams.hparams_pb(values, trial_id=name, start_time_secs=now - left))
+        for record in records:
+            left -= record.seconds
+            add(record, now - left)
+        yield lambda record: add(record, time.time())
+
+
+def add_confusion_matrix(
+    directory: str | Path,
+    name: str,
+    matrix: npt.ArrayLike,
+    classes: Sequence[int | str],
+    *,
+    step: int,
+    title: str = "",
+) -> None:
+    """Add the picture of `fnet.plots.confusion_matrix` to a run that `write_run` or `open_run` has written.
+
+    Args:
+        matrix: `[classes, classes]`, rows the truth, from `fnet.metrics.confusion_matrix`.
+        classes: their names.
+        step: the number of epochs after which it was measured.
+
+    Raises:
+        ImportError, ValueError, OSError: as `write_run`.
+    """
+    folder = _folder(directory, name)
+    Summary = _library().summaries.Summary  # noqa: N806
+    if np.shape(matrix) != (len(classes), len(classes)):
+        raise ValueError(f"expected a matrix of the {len(classes)} classes, but got one of shape {np.shape(matrix)}")
+    buffer = io.BytesIO()
+    figure: Any = plots.confusion_matrix(matrix, classes, title=title)
+    figure.savefig(buffer, format="png")
+    png = buffer.getvalue()
+    width, height = struct.unpack_from(">II", png, 16)  # behind the signature, and the length and name of the header
+    image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)  # 4: RGBA
+    with _event_file(folder) as write:
+        write(time.time(), step=step, summary=Summary(value=[Summary.Value(tag="confusion_matrix", image=image)]))
+
+
+class _Library(NamedTuple):
+    """The modules of tensorboard that are used here, which have no types; none of them needs TensorFlow."""
+
+    events: Any
+    summaries: Any
+    records: Any
+    hparams: Any
+
+
+def _library() -> _Library:
+    try:
+        importlib.import_module("matplotlib.figure")
+        return _Library(
+            importlib.import_module("tensorboard.compat.proto.event_pb2"),
+            importlib.import_module("tensorboard.compat.proto.summary_pb2"),
+            importlib.import_module("tensorboard.summary.writer.record_writer"),
+            importlib.import_module("tensorboard.plugins.hparams.summary_v2"),
+        )
+    except ImportError:
+        raise ImportError(
+            'TensorBoard needs tensorboard and matplotlib: python -m pip install "fnet[tensorboard]"'
+        ) from None
+
+
+@contextlib.contextmanager
+def _event_file(folder: Path) -> Generator[Callable[..., None]]:
+    """A function that appends an event to a new file, at once.
+
+    Not by tensorboard's own `EventFileWriter`: that imports TensorFlow where it is installed, which takes seconds, and
+    it writes in a thread, whose errors come late.
+    """
+    library = _library()
+    folder.mkdir(parents=True, exist_ok=True)
+    # Readers take the files of a folder in the order of their names, and go by "tfevents".
+    with (folder / f"events.out.tfevents.{time.time_ns()}{_SUFFIX}").open("xb") as file:
+        writer = library.records.RecordWriter(file)
+
+        def write(wall_time: float, **content: Any) -> None:
+            writer.write(library.events.Event(wall_time=wall_time, **content).SerializeToString())
+            writer.flush()
+
+        write(time.time(), file_version="brain.Event:2")
+        yield write
+
+
+def _folder(directory: str | Path, name: str) -> Path:
+    path = Path(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"the name of a run must be that of a folder below {directory}, but got {name!r}")
+    return Path(directory) / path
+
+
+def _hparam(value: Any) -> bool | float | str:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(cast(Any, value))
+    if isinstance(value, Real) and math.isfinite(value):  # JSON, by which TensorBoard shows it, has no other numbers
+        return float(value)
+    if isinstance(value, (list, tuple)):  # alike, for JSON makes lists of tuples
+        return ", ".join(map(str, cast(Sequence[Any], value)))
+    return str(value)
