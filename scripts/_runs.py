@@ -254,20 +254,24 @@ def seconds(outcome: Outcome) -> float:
     return sum(record.seconds for record in records(outcome))
 
 
-def estimate(run: Run, *, limit: float = 0.25) -> float:
-    """About how many seconds the run takes, from its first steps."""
+def estimate(run: Run, *, limit: float = 0.1) -> float:
+    """About how many seconds the run takes, from its first steps and one look at the validation rows."""
     data, _ = load(run.source)
     config, train_config = configs(run, data)
-    epochs = fnet.fit(
-        config, train_config, data.train, key=fnet.random.key(run.seed), transform=data.transform, every=1
-    )
+    key = fnet.random.key(run.seed)
+    assert data.valid is not None
+    started = time.perf_counter()
+    fnet.evaluate(config, *fnet.init(key, config), data.valid, transform=data.transform)
+    evaluation = time.perf_counter() - started
+    epochs = fnet.fit(config, train_config, data.train, key=key, transform=data.transform, every=1)
     started, spent, steps = time.perf_counter(), 0.0, 1
     with contextlib.suppress(fnet.NonFiniteLossError):  # then it is a short run
         for _, record in epochs:
             spent, steps = record.seconds, record.step
             if record.finished or time.perf_counter() - started > limit:
                 break
-    return spent / steps * math.ceil(len(data.train.y) / train_config.batch_size) * train_config.epochs
+    epoch = spent / steps * math.ceil(len(data.train.y) / train_config.batch_size)
+    return train_config.epochs * (epoch + evaluation)
 
 
 # Running --------------------------------------------------------------------------------------------------------------

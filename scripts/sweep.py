@@ -43,7 +43,7 @@ TABLE3: dict[str, tuple[Any, ...]] = {
     "optimizer": ("adam", "sgd"),
 }
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
-SAMPLE = 8  # runs of which the first steps are timed
+SAMPLE = 24  # runs of which the first steps are timed
 
 
 class Trial(NamedTuple):
@@ -163,7 +163,7 @@ def plan(runs: Sequence[Run], args: argparse.Namespace) -> str:
     left = list({str(run): run for run in runs if not _runs.is_finished(run, args.out / "runs")}.values())
     if not left:
         return f"{len(runs)} runs, all finished"
-    sample = left[:: max(1, len(left) // SAMPLE)][:SAMPLE]
+    sample = [left[i] for i in fnet.random.permutation(fnet.random.key(0), len(left))[:SAMPLE]]
     seconds = sum(map(_runs.estimate, sample)) / len(sample) * len(left)
     jobs = args.jobs or _executors.cores()
     return (
