@@ -130,8 +130,7 @@ def dask_engine(scheduler: str | None, jobs: int) -> Iterator[Engine]:
             nonlocal client
             if client is None or client.status != "running":
                 client = dask_client(scheduler, jobs, stack)
-            # To Dask, the same run of two sweeps would be one.
-            return client.get_executor(pure=False)
+            return DaskExecutor(client)
 
         yield Engine(make, MOST)
 
@@ -157,6 +156,27 @@ def dask_client(scheduler: str | None, jobs: int, stack: contextlib.ExitStack) -
         archive.write_bytes(code())
         client.upload_file(str(archive))  # to workers that come later as well
     return client
+
+
+class DaskExecutor(Executor):
+    """Dask's own executor, but that its futures fail when the scheduler is lost, where Dask's wait on."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.executor = client.get_executor(pure=False)  # to Dask, the same run of two sweeps would be one
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.client.status != "running":
+            raise ConnectionError("the Dask scheduler is gone")
+        client, future = self.client, self.executor.submit(fn, *args, **kwargs)
+
+        class Watched(Future[Any]):
+            def result(self, timeout: float | None = None) -> Any:
+                if not future.done() and client.status == "closed":
+                    raise ConnectionError("the Dask scheduler is gone")
+                return future.result(timeout)
+
+        return Watched()
 
 
 def code() -> bytes:

@@ -95,6 +95,21 @@ def test_mpi_ranks(tiny: list[bytes], tmp_path: Path) -> None:
     assert run([mpiexec, "-n", "2", sys.executable, *TINY, "--executor", "mpi"], tmp_path) == tiny
 
 
+def test_reproduce_writes_the_same_bytes_from_processes(tmp_path: Path) -> None:
+    common = [sys.executable, str(SCRIPTS / "reproduce.py"), "--quiet", "--seeds", "2", "--epochs", "1", "--valid-size"]
+    written: list[dict[str, bytes]] = []
+    for name, *options in (["serial", "--executor", "serial"], ["processes", "--jobs", "2"]):
+        out = tmp_path / name
+        result = subprocess.run(
+            [*common, "0.2", *options, "--out", str(out)], capture_output=True, text=True, timeout=LIMIT, check=False
+        )
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+        files = [path for path in out.iterdir() if path.is_file() and path.name != "timings.csv"]
+        written.append({path.name: path.read_bytes() for path in files})
+    assert len(written[0]) >= 10
+    assert written[0] == written[1]
+
+
 def find_mpiexec() -> str | None:
     return shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
