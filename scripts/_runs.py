@@ -32,6 +32,9 @@ from fnet.sweep import Failure, content_hash, map_runs
 
 Outcome = dict[str, Any]  # what `train` returns
 
+# The report's SGD has momentum and weight decay; it does not say how much.
+SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
+
 
 class Source(NamedTuple):
     """Where the data are and how the validation rows are taken from them: for all runs the same."""

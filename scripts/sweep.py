@@ -26,14 +26,14 @@ from typing import Any, NamedTuple
 import _options
 import _runs
 from _results import write_csv
-from _runs import Engine, Outcome, Run
+from _runs import SGD, Engine, Outcome, Run
 
 import fnet
 from fnet import sweep
 from fnet.checkpoint import write_atomically
 from fnet.sweep import Failure
 
-# The values of the report's Table III. It gives SGD momentum and a weight decay, but not how much.
+# The values of the report's Table III.
 TABLE3: dict[str, tuple[Any, ...]] = {
     "layers": (1, 2, 3, 5),
     "hidden": (64, 128, 256),
@@ -42,7 +42,6 @@ TABLE3: dict[str, tuple[Any, ...]] = {
     "dropout": (0.1, 0.3, 0.5),
     "optimizer": ("adam", "sgd"),
 }
-SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
 SAMPLE = 24  # runs of which the first steps are timed
 
 
@@ -167,7 +166,7 @@ def plan(runs: Sequence[Run], args: argparse.Namespace) -> str:
     seconds = sum(map(_runs.estimate, sample)) / len(sample) * len(left)
     jobs = args.jobs or _executors.cores()
     return (
-        f"{len(runs)} runs, {len(left)} to do: about {_runs.duration(seconds)} on one core, as the first steps of "
+        f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(left)} to do: about {_runs.duration(seconds)} on one core, as the first steps of "
         f"{len(sample)} of them say,\nand {_runs.duration(seconds / min(jobs, len(left)))} on {jobs}, if as many are "
         "idle. Spread them: --jobs N in this machine, --executor dask --scheduler tcp://…\nor mpiexec -n N python "
         "scripts/sweep.py --executor mpi over several."
