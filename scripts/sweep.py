@@ -165,11 +165,12 @@ def plan(runs: Sequence[Run], args: argparse.Namespace) -> str:
     sample = [left[i] for i in fnet.random.permutation(fnet.random.key(0), len(left))[:SAMPLE]]
     seconds = sum(map(_runs.estimate, sample)) / len(sample) * len(left)
     jobs = args.jobs or _executors.cores()
+    number = f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(left)} to do"
     return (
-        f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(left)} to do: about {_runs.duration(seconds)} on one core, as the first steps of "
-        f"{len(sample)} of them say,\nand {_runs.duration(seconds / min(jobs, len(left)))} on {jobs}, if as many are "
-        "idle. Spread them: --jobs N in this machine, --executor dask --scheduler tcp://…\nor mpiexec -n N python "
-        "scripts/sweep.py --executor mpi over several."
+        f"{number}: about {_runs.duration(seconds)} on one core, as the first steps of {len(sample)} of them say,\n"
+        f"and {_runs.duration(seconds / min(jobs, len(left)))} on {jobs}, if as many are idle. Spread them: --jobs N in "
+        "this machine, --executor dask --scheduler tcp://…\n"
+        "or mpiexec -n N python scripts/sweep.py --executor mpi over several."
     )
 
 
