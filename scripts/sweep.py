@@ -168,8 +168,8 @@ def plan(runs: Sequence[Run], args: argparse.Namespace) -> str:
     number = f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(left)} to do"
     return (
         f"{number}: about {_runs.duration(seconds)} on one core, as the first steps of {len(sample)} of them say,\n"
-        f"and {_runs.duration(seconds / min(jobs, len(left)))} on {jobs}, if as many are idle. Spread them: --jobs N in "
-        "this machine, --executor dask --scheduler tcp://…\n"
+        f"and {_runs.duration(seconds / min(jobs, len(left)))} on {jobs}, if as many are idle. Spread them: --jobs N "
+        "in this machine, --executor dask --scheduler tcp://…\n"
         "or mpiexec -n N python scripts/sweep.py --executor mpi over several."
     )
 
