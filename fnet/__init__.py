@@ -10,6 +10,7 @@ from fnet import (
     nn,
     random,
     schedules,
+    sweep,
     testing,
     tree,
 )
@@ -109,6 +110,7 @@ __all__ = [
     "sgd_init",
     "sgd_update",
     "standardize",
+    "sweep",
     "testing",
     "train_step",
     "tree",

@@ -42,14 +42,26 @@ def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "",
         groups: label to `[runs, epochs]` values.
     """
     figure, axes = _figure(6.4, 4.2)
-    for label, runs in groups.items():
-        values = np.asarray(runs, np.float64)
-        mean, spread = values.mean(axis=0), values.std(axis=0)
-        x = list(range(1, values.shape[1] + 1))
-        (line,) = axes.plot(x, mean, label=label, linewidth=1.4)
-        axes.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
+    _draw_curves(axes, groups)
     _label(axes, f"validation {metric}", title)
     axes.legend(title=legend or None)
+    return figure
+
+
+def study(
+    accuracy: Mapping[str, npt.ArrayLike], loss: Mapping[str, npt.ArrayLike], *, title: str = "", legend: str = ""
+) -> "Figure":
+    """Accuracy and loss side by side, each as `curves`; the report's Fig. 8 to 14.
+
+    Args:
+        accuracy, loss: label to `[runs, epochs]` values.
+    """
+    figure, both = _figure(9.6, 3.8, columns=2)
+    for axes, metric, groups in zip(both, ("accuracy", "loss"), (accuracy, loss), strict=True):
+        _draw_curves(axes, groups)
+        _label(axes, metric, "")
+    both[0].legend(title=legend or None, fontsize="small")
+    figure.suptitle(title)  # pyright: ignore[reportUnknownMemberType]
     return figure
 
 
@@ -98,13 +110,22 @@ def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: st
     return figure
 
 
-def _figure(width: float, height: float) -> tuple["Figure", Any]:
+def _figure(width: float, height: float, *, columns: int = 1) -> tuple["Figure", Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError('pictures need matplotlib: python -m pip install "fnet[train]"') from None
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    return figure, figure.subplots()
+    return figure, figure.subplots(ncols=columns)
+
+
+def _draw_curves(axes: Any, groups: Mapping[str, npt.ArrayLike]) -> None:
+    for label, runs in groups.items():
+        values = np.asarray(runs, np.float64)
+        mean, spread = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(values) - 1))
+        x = list(range(1, values.shape[1] + 1))
+        (line,) = axes.plot(x, mean, label=label, linewidth=1.4)
+        axes.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
 def _label(axes: Any, metric: str, title: str) -> None:

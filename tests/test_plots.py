@@ -33,6 +33,14 @@ def test_curves_draws_the_mean() -> None:
     assert list(np.asarray(axes.lines[0].get_ydata())) == [2.0, 3.0]
 
 
+def test_study_draws_accuracy_and_loss_side_by_side() -> None:
+    figure = plots.study({"a": [[1.0, 2.0], [3.0, 4.0]]}, {"a": [[5.0, 6.0]]}, title="t", legend="l")
+    assert [axes.get_ylabel() for axes in figure.axes] == ["accuracy", "loss"]
+    assert [np.asarray(axes.lines[0].get_ydata()).tolist() for axes in figure.axes] == [[2.0, 3.0], [5.0, 6.0]]
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert np.asarray(band)[:, 1].max() == pytest.approx(3 + 2**0.5)
+
+
 def test_confusion_matrix_shows_counts_and_names() -> None:
     axes = plots.confusion_matrix([[3, 1], [0, 2]], ("cat", "dog")).axes[0]
     assert [text.get_text() for text in axes.texts] == ["3", "1", "0", "2"]
