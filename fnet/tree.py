@@ -274,10 +274,7 @@ def _zip(trees: tuple[PyTree, ...], out: list[tuple[Any, ...]]) -> bool:
     kind = first.__class__
     if kind is np.ndarray or _node(first) is None:
         out.append(trees)
-        for other in trees:  # loops sooner than generators, which take twice the time
-            if other.__class__ is not kind and _node(other) is not None:
-                return False
-        return True
+        return all(other.__class__ is kind or _node(other) is None for other in trees)
     for other in trees:
         if other.__class__ is not kind or _keys(other) != _keys(first):
             return False
@@ -285,10 +282,7 @@ def _zip(trees: tuple[PyTree, ...], out: list[tuple[Any, ...]]) -> bool:
         return True
     if kind is dict:
         trees = tuple(_children(dict, tree) for tree in trees)
-    for group in zip(*trees, strict=True):
-        if not _zip(group, out):
-            return False
-    return True
+    return all(_zip(group, out) for group in zip(*trees, strict=True))
 
 
 def _difference(tree: PyTree, other: PyTree, path: str) -> str:
