@@ -265,13 +265,13 @@ def _check_leaves(params: PyTree, i: int, leaves: Sequence[Any]) -> None:
     """That the leaves at place i of the trees are arrays, and alike."""
     first = leaves[0]
     for leaf in leaves:
-        if not isinstance(leaf, np.ndarray | np.generic) or leaf.shape != first.shape or leaf.dtype != first.dtype:
+        if not hasattr(leaf, "dtype") or leaf.shape != first.shape or leaf.dtype != first.dtype:
             path = tree.flatten_with_path(params)[0][i][0] or "the root"
             raise ValueError(f"the trees differ at {path}: expected {_describe(first)}, but got {_describe(leaf)}")
 
 
 def _describe(leaf: Any) -> str:
-    if isinstance(leaf, np.ndarray | np.generic):
+    if hasattr(leaf, "dtype"):
         return f"{leaf.dtype}{list(leaf.shape)}"
     return f"{leaf!r}, a {type(leaf).__name__} instead of an array"
 
