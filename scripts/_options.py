@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import fnet
 from fnet import Dataset, MLPConfig, TrainConfig
+from fnet.interop import tensorboard
 from fnet.mlp import INITIALIZERS
 from fnet.nn import ACTIVATION_NAMES
 from fnet.train import OPTIMIZERS, SCHEDULES, Transform
@@ -134,6 +135,17 @@ def add_tensorboard_option(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write curves, hyper-parameters and confusion matrix for TensorBoard, a subfolder of DIR a run",
     )
+
+
+def prepare_tensorboard(directory: Path | None) -> None:
+    """Before anything is trained: that a run can be written to the directory, if there is one.
+
+    Raises:
+        ImportError, OSError: a library is missing, or the directory cannot be made.
+    """
+    if directory is not None:
+        tensorboard.check_installed()
+        directory.mkdir(parents=True, exist_ok=True)
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:

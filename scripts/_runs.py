@@ -28,6 +28,7 @@ from _options import Data
 import fnet
 from fnet import EpochRecord, MLPConfig, TrainConfig, metrics
 from fnet.checkpoint import write_atomically
+from fnet.interop import tensorboard
 from fnet.sweep import Failure, content_hash, map_runs
 
 Outcome = dict[str, Any]  # what `train` returns
@@ -376,6 +377,29 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def write_tensorboard(
+    directory: Path | None, names: Sequence[str], runs: Sequence[Run], outcomes: Sequence[Outcome | Failure]
+) -> None:
+    """Each finished run as a subfolder of a directory of TensorBoard's, if there is one: `NAME/seed-SEED`."""
+    if directory is None:
+        return
+    for name, run, outcome in zip(names, runs, outcomes, strict=True):
+        if isinstance(outcome, Failure):
+            continue
+        data, _ = load(run.source)
+        config, train_config = configs(run, data)
+        hparams = {**dataclasses.asdict(config), **dataclasses.asdict(train_config)}
+        tensorboard.write_run(
+            directory,
+            f"{name}/seed-{run.seed}",
+            records(outcome),
+            hparams={**hparams, "power": run.options["power"], "data": data.name, "seed": run.seed},
+            matrix=outcome["confusion_matrix"],
+            classes=data.classes,
+            title=f"{data.name}: validation rows, accuracy {outcome['accuracy']:.4f}",
+        )
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--out", type=Path, default=Path("runs/reproduce"), metavar="DIR", help="default runs/reproduce"
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _options.add_tensorboard_option(parser)
     _executors.add_options(parser)
     return parser.parse_args(argv)
 
@@ -102,6 +103,7 @@ def reproduce(args: argparse.Namespace, arguments: Sequence[str], engine: Engine
         raise ValueError("the studies look at no test data; leave --test out")
     if args.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, but got {args.seeds}")
+    _options.prepare_tensorboard(args.tensorboard)
     source = _runs.source(args)
     base = {**_runs.default_options(), "epochs": args.epochs, "power": args.power}
     keys = [(study, label, seed) for study in STUDIES for label in STUDIES[study].curves for seed in range(args.seeds)]
@@ -112,6 +114,7 @@ def reproduce(args: argparse.Namespace, arguments: Sequence[str], engine: Engine
     for (study, label, _), outcome in zip(keys, outcomes, strict=True):
         results[study][label].append(outcome)
     write_report(args, arguments, source, results)
+    _runs.write_tensorboard(args.tensorboard, [f"{study}/{label}" for study, label, _ in keys], runs, outcomes)
     failed = dict.fromkeys(
         f"{name}: {outcome.error}"
         for name, outcome in zip(names, outcomes, strict=True)
@@ -176,7 +179,7 @@ def write_report(args: argparse.Namespace, arguments: Sequence[str], source: _ru
     sections = [
         "# The report's studies, reproduced",
         "",
-        f"    {_runs.command(arguments, ('--out', '--jobs', '--executor', '--scheduler'))}",
+        f"    {_runs.command(arguments, ('--out', '--jobs', '--executor', '--scheduler', '--tensorboard'))}",
         "",
         *_runs.circumstances(data, fingerprint),
         f"- Seeds 0 to {args.seeds - 1}, {args.epochs} epochs",

@@ -65,6 +65,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--preset", choices=tuple(_options.PRESETS), default="report")
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _options.add_tensorboard_option(parser)
     _executors.add_options(parser)
     _options.add_data_options(parser)
     _options.add_model_options(parser)
@@ -93,6 +94,7 @@ def search(args: argparse.Namespace, engine: Engine) -> int:
         raise ValueError("each run has one thread; for more runs at a time there is --jobs")
     if args.retrain_seeds < 0 or args.top < 1:
         raise ValueError("--retrain-seeds must be at least 0, and --top at least 1")
+    _options.prepare_tensorboard(args.tensorboard)
     source = _runs.source(args)
     base = {name: getattr(args, name) for name in _runs.default_options()}
     combinations = list_combinations(args)
@@ -114,6 +116,10 @@ def search(args: argparse.Namespace, engine: Engine) -> int:
         outcomes = _runs.run_all(again, names, engine, args.out / "runs", quiet=args.quiet)
         retrained = [Trial(best.changes, run, outcome) for run, outcome in zip(again, outcomes, strict=True)]
     write_results(args.out, source, trials, ranked, retrained)
+    shown = [*trials, *retrained]
+    labels = [_runs.label(trial.changes) for trial in shown]
+    runs, outcomes = [trial.run for trial in shown], [trial.outcome for trial in shown]
+    _runs.write_tensorboard(args.tensorboard, labels, runs, outcomes)
     if not args.quiet:
         print(f"\n{table(ranked[: args.top])}\n{best_text(ranked[0], retrained)}\nResults are in {args.out}")
     return 3 if isinstance(ranked[0].outcome, Failure) else 0

@@ -76,9 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         processes = mpi_processes() if args.mpi else Processes(0, 1, fnet.nn.identity, bool)
-        if args.tensorboard is not None:
-            tensorboard.check_installed()
-            args.tensorboard.mkdir(parents=True, exist_ok=True)
+        _options.prepare_tensorboard(args.tensorboard)
         job = make_job(args)
         out = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.data.name}"
         if processes.rank == 0:

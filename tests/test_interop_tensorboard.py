@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import json
 import math
 import os
 import signal
@@ -11,8 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import _runs
 import numpy as np
 import pytest
+import reproduce
 
 from fnet import EpochRecord, MLPConfig, TrainConfig, plots
 from fnet.interop.tensorboard import add_confusion_matrix, check_installed, open_run, write_run
@@ -23,6 +26,7 @@ EventAccumulator = pytest.importorskip("tensorboard.backend.event_processing.eve
 EventMultiplexer = pytest.importorskip("tensorboard.backend.event_processing.event_multiplexer").EventMultiplexer
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
+SOURCE = _runs.Source("digits", None, 0.1, "last")
 SMALL = ["--hidden", "8", "--quiet", "--no-pictures"]
 TAGS = {"loss/train", "loss/validation", "accuracy/train", "accuracy/validation", "learning_rate"}
 
@@ -202,7 +206,11 @@ def test_the_error_without_a_package(missing, tmp_path, monkeypatch):
 
 
 def train(*arguments, env=None):
-    command = [sys.executable, str(SCRIPTS / "train.py"), *map(str, arguments)]
+    return script("train.py", *arguments, env=env)
+
+
+def script(name, *arguments, env=None):
+    command = [sys.executable, str(SCRIPTS / name), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
 
 
@@ -309,3 +317,33 @@ def test_train_into_something_else_ends_before_it_begins(tmp_path):
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
     assert not out.exists()
+
+
+def test_sweep(tmp_path):
+    options = ["--grid", "learning_rate=1e-3,1e-2", "--hidden", "8", "--epochs", "2", "--retrain-seeds", "2"]
+    result = script("sweep.py", *options, "--executor", "serial", "--out", tmp_path / "out", "--tensorboard", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    runs = {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("events.*")}
+    assert {"learning_rate=0.001/seed-0", "learning_rate=0.01/seed-0"} < runs
+    assert len(runs) == 3  # the best has two seeds
+    reader = read(tmp_path / "learning_rate=0.01" / "seed-0")
+    (stored,) = [
+        json.loads(path.read_bytes())
+        for path in (tmp_path / "out" / "runs").glob("*.json")
+        if (run := json.loads(path.read_bytes())["run"])["training"]["learning_rate"] == 0.01 and run["seed"] == 0
+    ]
+    assert scalars(reader) == expected([EpochRecord(*record) for record in stored["outcome"]["records"]])
+    assert hparams(reader)["learning_rate"] == 0.01
+    assert len(reader.Images("confusion_matrix")) == 1
+
+
+def test_reproduce(tmp_path, monkeypatch):
+    outcome = _runs.train(_runs.describe(SOURCE, _runs.default_options(), {"hidden": 8, "epochs": 2}, 0))
+    monkeypatch.setattr(_runs, "run_all", lambda runs, *rest, **options: [outcome] * len(runs))
+    monkeypatch.setattr(reproduce, "write_report", lambda *report: None)
+    options = ["--seeds", "1", "--executor", "serial", "--quiet", "--out", str(tmp_path / "out")]
+    assert reproduce.main([*options, "--tensorboard", str(tmp_path / "logs")]) == 0
+    runs = {path.parent.relative_to(tmp_path / "logs").as_posix() for path in (tmp_path / "logs").rglob("events.*")}
+    assert {"best/best/seed-0", "layers/5/seed-0", "ablations/no dropout/seed-0"} < runs
+    assert len(runs) == 1 + 4 + 3 + 3 + 3 + 3 + 3 + 4
+    assert scalars(read(tmp_path / "logs" / "layers/5/seed-0")) == expected(_runs.records(outcome))
