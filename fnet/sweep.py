@@ -23,6 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 POLL = 0.02  # seconds for which one future is waited for before the others are looked at
+GRID_VALUES = 5  # of a range of which no number of values is given
 DIGITS = 4  # significant, of numbers drawn from a range: what is shown is what is run
 
 
@@ -44,8 +45,9 @@ def parse_space(specs: Sequence[str]) -> dict[str, Range | tuple[Any, ...]]:
     """A search space from texts `NAME=VALUES`.
 
     VALUES is a list, `64,128,256`; a list made from a range by a number of values, `0.1..0.5:5`, or
-    `1e-4..1e-2:log:5` for evenly spaced logarithms; or a range without such a number, `1e-4..1e-2:log`, which is for
-    `random_search`. A value is an integer, a number, `true`, `false`, `none` or a word.
+    `1e-4..1e-2:log:5` for evenly spaced logarithms; or a range without such a number, `1e-4..1e-2:log`, from which
+    `random_search` draws and `grid` takes five values. A value is an integer, a number, `true`, `false`, `none` or a
+    word.
 
     >>> parse_space(["hidden=64,128", "learning_rate=1e-4..1e-2:log:3", "dropout=0..0.5"])
     {'hidden': (64, 128), 'learning_rate': (0.0001, 0.001, 0.01), 'dropout': Range(low=0, high=0.5, log=False)}
@@ -91,28 +93,16 @@ def parse_values(name: str, text: str) -> Range | tuple[Any, ...]:
     whole = Range(low, high, log)
     if number is None:
         return whole
-    steps = (_at(whole, i / (number - 1), digits=12) for i in range(number))
-    return tuple(dict.fromkeys(steps))  # rounded to integers, neighbours can be the same
+    return _spaced(whole, number)
 
 
 def grid(space: Space) -> list[dict[str, Any]]:
-    """All combinations of the values, the last name changing fastest.
+    """All combinations of the values, the last name changing fastest; of a range, five values evenly spaced.
 
     >>> grid({"a": (1, 2), "b": ("x", "y")})[1]
     {'a': 1, 'b': 'y'}
-
-    Raises:
-        ValueError: a range, which has no list of values.
     """
-    lists: list[tuple[Any, ...]] = []
-    for name, values in space.items():
-        if isinstance(values, Range):
-            log = ":log" * values.log
-            raise ValueError(
-                f"a grid needs a number of values for {name}: {name}={values.low}..{values.high}{log}:5; "
-                "without one, a range is for random search"
-            )
-        lists.append(values)
+    lists = (_spaced(values, GRID_VALUES) if isinstance(values, Range) else values for values in space.values())
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*lists)]
 
 
@@ -164,6 +154,11 @@ def _draw(values: Range | tuple[Any, ...], unit: float) -> Any:
     if not (_integral(values) and not values.log):
         return _at(values, unit, digits=DIGITS)
     return int(values.low) + int(unit * (values.high - values.low + 1))
+
+
+def _spaced(values: Range, number: int) -> tuple[float | int, ...]:
+    """Numbers from low to high; of integers, less where neighbours would be the same."""
+    return tuple(dict.fromkeys(_at(values, i / (number - 1), digits=12) for i in range(number)))
 
 
 def _at(values: Range, share: float, *, digits: int) -> float | int:

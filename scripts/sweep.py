@@ -1,13 +1,14 @@
 """Search for good options: train every combination of a grid, or random ones, and rank them on the validation rows.
 
-    python scripts/sweep.py --grid hidden=64,128,256 learning_rate=1e-4..1e-2:log:5 --epochs 10
+    python scripts/sweep.py --grid hidden=64,128,256 learning_rate=1e-4..1e-2:log --epochs 10
     python scripts/sweep.py --random 20 --grid hidden=32..512:log learning_rate=1e-4..1e-2:log dropout=0..0.6
     python scripts/sweep.py --toml FILE                 lines such as: hidden = [64, 128] or dropout = "0..0.5:3"
     python scripts/sweep.py --table3 --dry-run          the 648 combinations of the report's Table III
 
-NAME=LOW..HIGH:NUMBER is a list of that many values, NAME=LOW..HIGH a range to draw from, :log of evenly spaced
-logarithms. NAME is any option of scripts/train.py on the network or the training, with _ for -, or layers; `hidden` is
-the width of all hidden layers, or widths as in 128x64. All other options on the command line hold for every run.
+NAME=LOW..HIGH:NUMBER is a list of that many values, NAME=LOW..HIGH a range, from which a grid takes five and --random
+draws; :log stands for evenly spaced logarithms. NAME is any option of scripts/train.py on the network or the training,
+with _ for -, or layers; `hidden` is the width of all hidden layers, or widths as in 128x64. All other options on the
+command line hold for every run.
 
 Writes results.csv, table.md, timings.csv and a file for each run in runs/ to DIR. Started again, after an interruption
 or with more values, it trains only what is not there yet. The best is trained again with other seeds.

@@ -61,8 +61,10 @@ def test_a_wrong_space_is_an_error(specs: list[str], message: str) -> None:
 
 def test_grid_has_all_combinations() -> None:
     assert sweep.grid({"a": (1, 2), "b": (3,)}) == [{"a": 1, "b": 3}, {"a": 2, "b": 3}]
-    with pytest.raises(ValueError, match=r"a grid needs a number of values for a: a=1\.\.2:log:5"):
-        sweep.grid({"a": Range(1, 2, log=True)})
+    five = sweep.grid({"rate": Range(1e-4, 1e-2, log=True), "layers": Range(1, 3)})
+    assert [c["rate"] for c in five[::3]] == pytest.approx([1e-4, 10**-3.5, 1e-3, 10**-2.5, 1e-2])
+    assert [c["layers"] for c in five[:3]] == [1, 2, 3]
+    assert len(five) == 15
 
 
 def test_random_search_draws_from_the_whole_space() -> None:
