@@ -57,7 +57,7 @@ __all__ = [
     "workspace",
 ]
 
-PREDICT_CHUNK = 512  # rows; so that all activations of a chunk stay in a core's cache
+PREDICT_CHUNK = 256  # rows; so that all activations of a chunk stay in a core's cache
 
 
 class Aux(NamedTuple):
@@ -323,12 +323,15 @@ def predict_logits(config: MLPConfig, params: Params, state: State, x: npt.Array
     config, params = fold_batch_norm(config, params, state)
     x = np.asarray(x)
     logits = np.empty((len(x) if x.ndim else 0, config.num_classes), config.dtype)
-    for start in range(0, max(len(logits), 1), PREDICT_CHUNK):
-        rows = slice(start, start + PREDICT_CHUNK)
+    chunk = min(PREDICT_CHUNK, max(len(logits), 1))
+    memory = [_memory.empty((2, chunk, width), config.dtype) for width in config.hidden_sizes]
+    for start in range(0, max(len(logits), 1), chunk):
+        rows = slice(start, start + chunk)
         h = check_features(config, x[rows] if x.ndim else x)
-        for layer in params[:-1]:
-            h, _ = nn.linear_fwd(layer.linear, h)
-            h, _ = nn.activation_fwd(config.activation, h, out=(h, np.empty_like(h)))
+        for layer, (z, scratch) in zip(params, memory, strict=False):
+            z, scratch = z[: len(h)], scratch[: len(h)]
+            nn.linear_fwd(layer.linear, h, out=z)
+            h = nn.activation(config.activation, z, out=z, scratch=scratch)
         nn.linear_fwd(params[-1].linear, h, out=logits[rows])
     return logits
 

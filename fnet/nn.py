@@ -221,6 +221,17 @@ def activation_fwd(name: str, x: Array, *, out: tuple[Array, Array] | None = Non
     return y, slope
 
 
+def activation(name: str, x: Array, *, out: Array, scratch: Array) -> Array:
+    """`y = f(x)` alone, for inference. `out`, which may be x, and `scratch` are of the shape of x.
+
+    >>> activation("relu", np.array([-1.0, 2.0]), out=np.empty(2), scratch=np.empty(2))
+    array([0., 2.])
+    """
+    if name == "relu":
+        return np.maximum(x, 0, out=out)
+    return activation_fwd(name, x, out=(out, scratch))[0]
+
+
 def activation_bwd(slope: Array | None, cotangent: Array, *, out: Array | None = None) -> Array:
     """`dx = f'(x) dy`, with the slope that `activation_fwd` returned."""
     return cotangent if slope is None else np.multiply(cotangent, slope, out=out)

@@ -236,21 +236,19 @@ def _update(
         mask = decay_mask(threaded[0]) if callable(decay_mask) else decay_mask
         decays = [bool(flag) for _, flag in tree.zip_leaves(threaded[0], mask)]
     results: list[list[Array]] = []
+    scratch = np.empty(0)  # one for all leaves
     in_place = donate
     for i, old in enumerate(rows):
         first = old[0]
         _check_leaves(threaded[0], i, old)
         kept = [first, *old[2:]]
         new = [_writable(a) for a in kept] if donate else [_memory.empty_like(a) for a in kept]
-        if first.size <= CHUNK:
-            leaf(decays[i], old, new, _memory.empty_like(first))
-        else:
-            step = max(1, CHUNK * len(first) // first.size)
-            scratch = _memory.empty((step, *first.shape[1:]), first.dtype)
-            for start in range(0, len(first), step):
-                part = slice(start, start + step)
-                olds, news = [a[part] for a in old], [a[part] for a in new]
-                leaf(decays[i], olds, news, scratch[: len(news[0])])
+        for part in _parts(first):
+            olds, news = [a[part] for a in old], [a[part] for a in new]
+            shape, size = news[0].shape, news[0].size
+            if scratch.size < size or scratch.dtype != first.dtype:
+                scratch = _memory.empty((size,), first.dtype)
+            leaf(decays[i], olds, news, scratch[:size].reshape(shape))
         for before, after in zip(kept, new, strict=True):
             after.flags.writeable = False
             in_place = in_place and before is after
@@ -259,6 +257,14 @@ def _update(
         return threaded
     treedef = tree.structure(threaded[0])
     return tuple(tree.unflatten(treedef, [new[k] for new in results]) for k in range(len(threaded)))
+
+
+def _parts(array: Array) -> list[Any]:
+    """Indices that cut an array into parts of at most CHUNK elements, or of one row."""
+    if array.size <= CHUNK:
+        return [...]
+    step = max(1, CHUNK * len(array) // array.size)
+    return [slice(start, start + step) for start in range(0, len(array), step)]
 
 
 def _check_leaves(params: PyTree, i: int, leaves: Sequence[Any]) -> None:

@@ -159,6 +159,10 @@ def test_batch_norm_pools_the_statistics_of_all_processes() -> None:
 def test_activation_is_its_equation(name: str) -> None:
     x = np.append(np.linspace(-20, 20, 401), draw(50))
     np.testing.assert_allclose(nn.activation_fwd(name, x)[0], EQUATIONS[name](x), rtol=1e-12, atol=1e-14)
+    in_place = x.copy()
+    np.testing.assert_array_equal(
+        nn.activation(name, in_place, out=in_place, scratch=np.empty_like(x)), nn.activation_fwd(name, x)[0]
+    )
 
 
 @each_activation
