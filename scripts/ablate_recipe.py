@@ -1,4 +1,4 @@
-"""What each ingredient of the recipes is worth, and what it costs: added one by one, over several seeds.
+"""What each ingredient of the recipes is worth, and what it costs: added one by one, and alone, over several seeds.
 
     python scripts/ablate_recipe.py --data PATH --valid-size 5000
     python scripts/ablate_recipe.py --data digits breast_cancer wine --seeds 5     the last two from scikit-learn
@@ -67,9 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     outcomes: list[Outcome] = []
     try:
         for source in args.data:
-            for ingredient, options in recipes():
+            for recipe in recipes():
                 for seed in range(args.seeds):
-                    outcomes.append(train(source, ingredient, options, seed, args))
+                    outcomes.append(train(source, recipe, seed, args))
                     print(describe(outcomes[-1]), flush=True)
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -84,20 +84,32 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def recipes() -> list[tuple[str, dict[str, Any]]]:
-    """Each rung of the ladder with all the options up to it."""
+class Recipe(NamedTuple):
+    """Options, and the recipe that they are compared with."""
+
+    name: str
+    options: dict[str, Any]
+    before: str | None
+
+
+def recipes() -> list[Recipe]:
+    """Each rung of the ladder with all the options up to it, the others on top of it, and each rung alone."""
     options: dict[str, Any] = {}
-    steps: list[tuple[str, dict[str, Any]]] = []
+    steps: list[Recipe] = []
     for ingredient, change in LADDER:
         options = {**options, **change}
-        steps.append((ingredient, options))
-    return [*steps, *((ingredient, {**options, **change}) for ingredient, change in OTHERS)]
+        steps.append(Recipe(ingredient, options, steps[-1].name if steps else None))
+    top = steps[-1].name
+    others = [Recipe(ingredient, {**options, **change}, top) for ingredient, change in OTHERS]
+    first = steps[0].name
+    # The first rung after the report's is alone on the ladder already.
+    return [*steps, *others, *(Recipe(f"alone: {ingredient}", change, first) for ingredient, change in LADDER[2:])]
 
 
-def train(source: str, ingredient: str, options: dict[str, Any], seed: int, args: argparse.Namespace) -> Outcome:
+def train(source: str, recipe: Recipe, seed: int, args: argparse.Namespace) -> Outcome:
     """Train one network and look at it on the validation data."""
     run = _options.defaults(
-        **{"data": source, "valid_size": args.valid_size, "epochs": args.epochs, "seed": seed, **options}
+        **{"data": source, "valid_size": args.valid_size, "epochs": args.epochs, "seed": seed, **recipe.options}
     )
     if args.batch_size is not None:
         run.batch_size = args.batch_size
@@ -113,7 +125,7 @@ def train(source: str, ingredient: str, options: dict[str, Any], seed: int, args
     params, state = fnet.final_model(train_state, train_config)
     evaluation = fnet.evaluate(config, params, state, data.valid, transform=data.transform)
     calibration = fnet.metrics.expected_calibration_error(fnet.losses.softmax(evaluation.logits), data.valid.y)
-    return Outcome(data.name, ingredient, seed, evaluation.accuracy, evaluation.loss, calibration, seconds)
+    return Outcome(data.name, recipe.name, seed, evaluation.accuracy, evaluation.loss, calibration, seconds)
 
 
 def load(run: argparse.Namespace) -> Data:
@@ -147,19 +159,17 @@ def table(outcomes: list[Outcome]) -> str:
             "| added | accuracy | gain | loss | calibration error | seconds |",
             "|---|---|---|---|---|---|",
         ]
-        before: float | None = None
-        for ingredient, _ in recipes():
-            group = [o for o in outcomes if o.data == name and o.ingredient == ingredient]
-            mean = statistics.mean(o.accuracy for o in group)
+        means: dict[str, float] = {}
+        for recipe in recipes():
+            group = [o for o in outcomes if o.data == name and o.ingredient == recipe.name]
+            mean = means[recipe.name] = statistics.mean(o.accuracy for o in group)
             spread = statistics.stdev(o.accuracy for o in group) if len(group) > 1 else 0.0
-            gain = "" if before is None else f"{mean - before:+.4f}"
+            gain = "" if recipe.before is None else f"{mean - means[recipe.before]:+.4f}"
             loss = statistics.mean(o.loss for o in group)
             calibration = statistics.mean(o.calibration_error for o in group)
             seconds = statistics.mean(o.seconds for o in group)
             numbers = f"{gain} | {loss:.3f} | {calibration:.3f} | {seconds:.1f}"
-            lines.append(f"| {ingredient} | {mean:.4f} ± {spread:.4f} | {numbers} |")
-            if ingredient not in dict(OTHERS):
-                before = mean
+            lines.append(f"| {recipe.name} | {mean:.4f} ± {spread:.4f} | {numbers} |")
         lines.append("")
     return "\n".join(lines).rstrip()
 
@@ -170,6 +180,8 @@ def draw(outcomes: list[Outcome], path: Path) -> None:
 
     points: dict[str, tuple[list[float], list[float]]] = {}
     for outcome in outcomes:
+        if outcome.ingredient.startswith("alone"):
+            continue
         seconds, accuracies = points.setdefault(outcome.ingredient, ([], []))
         seconds.append(outcome.seconds)
         accuracies.append(outcome.accuracy)

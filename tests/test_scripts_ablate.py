@@ -1,0 +1,41 @@
+"""scripts/ablate_recipe.py: every recipe is trained, and the table says what each ingredient adds."""
+
+import csv
+import re
+from pathlib import Path
+
+import _options
+import ablate_recipe
+import pytest
+
+
+def test_the_table_is_of_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    assert ablate_recipe.main(["--epochs", "1", "--seeds", "2", "--batch-size", "256", "--out", str(tmp_path)]) == 0
+    with (tmp_path / "results.csv").open(newline="") as file:
+        results = list(csv.DictReader(file))
+    recipes = ablate_recipe.recipes()
+    assert [(r["ingredient"], r["seed"]) for r in results] == [(r.name, str(s)) for r in recipes for s in range(2)]
+    mean = {
+        recipe.name: sum(float(r["accuracy"]) for r in results if r["ingredient"] == recipe.name) / 2
+        for recipe in recipes
+    }
+    text = (tmp_path / "table.md").read_text()
+    assert text.rstrip() in capsys.readouterr().out
+    for recipe in recipes:
+        (row,) = re.findall(rf"^\| {re.escape(recipe.name)} \| (\S+) ± \S+ \| (\S*) ?\|", text, re.M)
+        assert float(row[0]) == pytest.approx(mean[recipe.name], abs=6e-5)
+        assert (row[1] == "") == (recipe.before is None)
+        if recipe.before is not None:
+            assert float(row[1]) == pytest.approx(mean[recipe.name] - mean[recipe.before], abs=6e-5)
+    assert (tmp_path / "digits.png").stat().st_size > 10_000
+
+
+def test_the_ladder_ends_at_the_preset() -> None:
+    top = ablate_recipe.recipes()[len(ablate_recipe.LADDER) - 1]
+    assert top.options == _options.BEST
+
+
+def test_bad_input_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ablate_recipe.main(["--data", "nowhere", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
