@@ -23,8 +23,6 @@ BEST: dict[str, Any] = {
     "learning_rate": 2e-3,
     "batch_size": 128,
     "input_noise": 0.35,
-    "weight_decay": 0.6,
-    "decay_weights_only": True,
     "recompute_statistics": True,
 }
 LARGE: dict[str, Any] = {
@@ -32,9 +30,8 @@ LARGE: dict[str, Any] = {
     "hidden": [1024, 1024, 1024],
     "dropout": 0.4,
     "batch_size": 256,
-    "input_noise": 0.4,
-    "weight_decay": 0.8,
-    "epochs": 30,
+    "input_noise": 0.5,
+    "epochs": 90,
     "calibrate": "if possible",  # without validation data it is not
 }
 PRESETS: dict[str, dict[str, Any]] = {"report": {}, "best": BEST, "large": LARGE}
