@@ -24,6 +24,7 @@ BEST: dict[str, Any] = {
     "batch_size": 128,
     "input_noise": 0.35,
     "recompute_statistics": True,
+    "calibrate": "if possible",  # without validation data it is not
 }
 LARGE: dict[str, Any] = {
     **BEST,
@@ -32,7 +33,6 @@ LARGE: dict[str, Any] = {
     "batch_size": 256,
     "input_noise": 0.5,
     "epochs": 90,
-    "calibrate": "if possible",  # without validation data it is not
 }
 PRESETS: dict[str, dict[str, Any]] = {"report": {}, "best": BEST, "large": LARGE}
 
