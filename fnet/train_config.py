@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from fnet.schedules import Schedule
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "warmup_cosine", "onecycle")
+_OPTIONAL = ("total_steps", "clip_norm", "mixup", "ema_decay", "patience")  # numbers that may be None
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,18 @@ class TrainConfig:
             if getattr(self, name) not in allowed:
                 choices = ", ".join(allowed)
                 raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
+        for name in ("nesterov", "bias_correction", "decay_weights_only", "recompute_statistics"):
+            value = getattr(self, name)
+            if value not in (True, False):
+                raise ValueError(f"{name} must be True or False; got {value!r}")
+            object.__setattr__(self, name, bool(value))
         for name in ("epochs", "batch_size", "total_steps", "patience"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is None and name in _OPTIONAL:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
                 raise ValueError(f"{name} must be a positive integer; got {value!r}")
+            object.__setattr__(self, name, int(value))
         for name, low, high, allowed in (
             ("learning_rate", 0, math.inf, "a finite number of at least 0"),
             ("weight_decay", 0, math.inf, "a finite number of at least 0"),
@@ -75,19 +85,29 @@ class TrainConfig:
             ("b1", 0, 1, "in [0, 1)"),
             ("b2", 0, 1, "in [0, 1)"),
             ("ema_decay", 0, 1, "in [0, 1)"),
+            ("eps", math.ulp(0.0), math.inf, "positive"),
+            ("clip_norm", math.ulp(0.0), math.inf, "positive"),
+            ("mixup", math.ulp(0.0), math.inf, "positive"),
         ):
             value = getattr(self, name)
-            if value is not None and not low <= value < high:
+            if value is None and name in _OPTIONAL:
+                continue
+            if not isinstance(value, Real) or not low <= float(value) < high:
                 raise ValueError(f"{name} must be {allowed}; got {value!r}")
-        for name in ("eps", "clip_norm", "mixup"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive; got {value!r}")
+            # A scalar of NumPy would compute in float64 where a number computes in float32: other bits than the same
+            # config has when it comes back from JSON.
+            object.__setattr__(self, name, float(value))
+        if self.schedule == "onecycle" and self.warmup == 0:
+            raise ValueError('warmup must be above 0 with schedule="onecycle"; got 0')
         weights = self.class_weight
-        if isinstance(weights, str) and weights != "balanced":
-            raise ValueError(f'class_weight must be "balanced", numbers or None; got {weights!r}')
-        if weights is not None and not isinstance(weights, str):
-            object.__setattr__(self, "class_weight", tuple(float(w) for w in weights))
+        if isinstance(weights, str):
+            if weights != "balanced":
+                raise ValueError(f'class_weight must be "balanced", numbers or None; got {weights!r}')
+        elif weights is not None:
+            try:
+                object.__setattr__(self, "class_weight", tuple(float(w) for w in weights))
+            except (TypeError, ValueError):
+                raise ValueError(f'class_weight must be "balanced", numbers or None; got {weights!r}') from None
 
 
 def schedule(train_config: TrainConfig) -> Schedule:

@@ -19,11 +19,26 @@ from fnet import TrainConfig, train
         ("b2", -0.1, r"in \[0, 1\)"), ("eps", 0, "positive"), ("momentum", 1.0, r"in \[0, 1\)"),
         ("label_smoothing", 1.0, r"in \[0, 1\)"), ("clip_norm", 0.0, "positive"), ("mixup", -1, "positive"),
         ("class_weight", "even", '"balanced"'), ("ema_decay", 1.0, r"in \[0, 1\)"), ("input_noise", -1, "at least 0"),
+        ("epochs", None, "positive integer"), ("batch_size", True, "positive integer"), ("class_weight", 5, "numbers"),
+        ("learning_rate", None, "finite number"), ("learning_rate", "0.1", "finite number"), ("eps", None, "positive"),
+        ("nesterov", "no", "True or False"), ("recompute_statistics", None, "True or False"),
     ],
 )  # fmt: skip
 def test_train_config_refuses(field: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"{field} must be.*{message}"):
         TrainConfig(**{field: value})
+
+
+def test_one_cycle_needs_a_warmup() -> None:
+    with pytest.raises(ValueError, match='warmup must be above 0 with schedule="onecycle"'):
+        TrainConfig(schedule="onecycle", warmup=0.0)
+
+
+def test_scalars_of_numpy_become_numbers() -> None:
+    """As those that come back from JSON: training computes other bits with a float64 than with a number."""
+    given = TrainConfig(epochs=np.int64(3), b1=np.float64(0.8), clip_norm=np.float32(0.5))  # pyright: ignore
+    assert [type(value) for value in (given.epochs, given.b1, given.clip_norm)] == [int, float, float]
+    assert given == TrainConfig(epochs=3, b1=0.8, clip_norm=0.5)
 
 
 def test_a_schedule_without_its_length() -> None:
