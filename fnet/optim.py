@@ -69,8 +69,8 @@ def sgd_update(
         ValueError: a hyper-parameter out of range, or trees that differ; says where.
     """
     eta = _learning_rate(learning_rate, opt_state.count)
-    _in_unit("momentum", momentum)
-    _not_negative("weight_decay", weight_decay)
+    momentum = _in_unit("momentum", momentum)
+    weight_decay = _not_negative("weight_decay", weight_decay)
 
     def leaf(decays: bool, old: Sequence[Array], new: Sequence[Array], step: Array) -> None:
         (p, g, v), (p_new, v_new) = old, new
@@ -139,11 +139,10 @@ def adam_update(
         ValueError: a hyper-parameter out of range, or trees that differ; says where.
     """
     eta = _learning_rate(learning_rate, opt_state.count)
-    _in_unit("b1", b1)
-    _in_unit("b2", b2)
+    b1, b2 = _in_unit("b1", b1), _in_unit("b2", b2)
     if not (math.isfinite(eps) and eps > 0):
         raise ValueError(f"eps must be positive, but got {eps}")
-    _not_negative("weight_decay", weight_decay)
+    eps, weight_decay = float(eps), _not_negative("weight_decay", weight_decay)
     count = opt_state.count + 1
     correct1 = 1 - b1 ** int(count) if bias_correction else 1.0
     correct2 = 1 - b2 ** int(count) if bias_correction else 1.0
@@ -188,7 +187,7 @@ def clip_by_global_norm(grads: P, max_norm: float) -> P:
     norm = tree.global_norm(grads)
     if norm <= max_norm:
         return grads
-    scale = max_norm / norm
+    scale = float(max_norm) / norm  # a float64 of NumPy would make the gradients float64
     return tree.freeze(tree.map(partial(np.multiply, scale), grads))
 
 
@@ -206,6 +205,7 @@ def ema_update(ema: P, params: P, *, decay: float, donate: bool = False) -> P:
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"decay must be in [0, 1], but got {decay}")
+    decay = float(decay)
 
     def leaf(decays: bool, old: Sequence[Array], new: Sequence[Array], step: Array) -> None:
         (average, p), (average_new,) = old, new
@@ -268,8 +268,11 @@ def _parts(array: Array) -> list[Any]:
 
 
 def _check_leaves(params: PyTree, i: int, leaves: Sequence[Any]) -> None:
-    """That the leaves at place i of the trees are arrays, and alike."""
+    """That the leaves at place i of the trees are arrays of floats, and alike."""
     first = leaves[0]
+    if hasattr(first, "dtype") and first.dtype.kind in "biu":
+        path = tree.flatten_with_path(params)[0][i][0] or "the root"
+        raise ValueError(f"parameters must be floats, but {path} is {_describe(first)}")
     for leaf in leaves:
         if not hasattr(leaf, "dtype") or leaf.shape != first.shape or leaf.dtype != first.dtype:
             path = tree.flatten_with_path(params)[0][i][0] or "the root"
@@ -303,15 +306,19 @@ def _zeros_like(array: Array) -> Array:
 
 def _learning_rate(learning_rate: LearningRate, count: np.int64) -> float:
     value = learning_rate(int(count)) if callable(learning_rate) else learning_rate
-    _not_negative("learning_rate", value)
+    return _not_negative("learning_rate", value)
+
+
+# Hyper-parameters become numbers, for a float64 of NumPy computes in float64 where a number computes in float32.
+
+
+def _not_negative(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number of at least 0, but got {value}")
     return float(value)
 
 
-def _not_negative(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number of at least 0, but got {value}")
-
-
-def _in_unit(name: str, value: float) -> None:
+def _in_unit(name: str, value: float) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), but got {value}")
+    return float(value)

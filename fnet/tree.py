@@ -185,7 +185,10 @@ def _square(leaf: npt.ArrayLike) -> float:
     flat = np.asarray(leaf).reshape(-1)
     if flat.dtype.kind in "biu":
         flat = flat.astype(np.float64)  # the squares of small integers wrap around
-    return float(np.abs(np.vdot(flat, flat)))
+    square = float(np.abs(np.vdot(flat, flat)))
+    if math.isinf(square) and flat.dtype.kind == "f" and flat.itemsize < 8:  # not infinite in float64, as a rule
+        return _square(flat.astype(np.float64))
+    return square
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -192,6 +192,37 @@ def test_purity_and_dtypes(init: Callable[..., Any], update: Callable[..., Any],
     assert_trees_equal(given, copies)
 
 
+@pytest.mark.parametrize(
+    ("init", "update", "options"),
+    [
+        (fnet.sgd_init, fnet.sgd_update, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        (fnet.adam_init, fnet.adam_update, {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.1}),
+    ],
+)
+def test_a_scalar_of_numpy_gives_the_bits_of_the_number(
+    init: Callable[..., Any], update: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    params, *steps = (make(seed, dtype="float32") for seed in range(4))
+    ways = (options, {name: value if value is True else np.float64(value) for name, value in options.items()})
+    results: list[Any] = []
+    for way in ways:
+        out = (params, init(params))
+        for grads in steps:
+            out = update(out[0], grads, out[1], learning_rate=0.1, **way)
+        results.append(out)
+    assert_trees_equal(*results)
+    assert_trees_equal(fnet.clip_by_global_norm(params, np.float64(1e-3)), fnet.clip_by_global_norm(params, 1e-3))
+    averages = [fnet.ema_update(params, steps[0], decay=decay) for decay in (0.9, np.float64(0.9))]
+    assert_trees_equal(*averages)
+
+
+@each_optimizer
+def test_parameters_of_integers_are_refused(init: Callable[..., Any], update: Callable[..., Any]) -> None:
+    params = (np.ones(2), {"w": np.arange(2)})
+    with pytest.raises(ValueError, match=r"parameters must be floats, but \[1\]\['w'\] is int64\[2\]"):
+        update(params, params, init(params), learning_rate=0.1)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "nesterov": True}], ids=["adam", "sgd"])
 def test_a_training_step_keeps_the_dtype(options: dict[str, Any], dtype: str) -> None:
@@ -303,6 +334,11 @@ def test_clipping_leaves_small_gradients_alone(factor: float) -> None:
     assert_trees_equal(fnet.clip_by_global_norm(grads, factor * tree.global_norm(grads)), grads)
     zero = tree.map(np.zeros_like, grads)
     assert_trees_equal(fnet.clip_by_global_norm(zero, factor), zero)
+
+
+def test_clipping_of_gradients_whose_squares_overflow() -> None:
+    clipped = fnet.clip_by_global_norm(np.array([3e20, -4e20], np.float32), 1.0)
+    np.testing.assert_allclose(clipped, [0.6, -0.8], rtol=1e-6)
 
 
 @pytest.mark.parametrize("max_norm", [0.0, -1.0, np.nan])
