@@ -164,7 +164,7 @@ def ravel(
         out: list[npt.NDArray[Any]] = []
         start = 0
         for array, size in zip(arrays, sizes, strict=True):
-            part = flat[start : start + size].astype(array.dtype, copy=False)
+            part = flat[start : start + size].astype(array.dtype)  # a copy: the caller may write to flat
             out.append(frozen(part.reshape(array.shape)))
             start += size
         return unflatten(treedef, out)

@@ -187,6 +187,13 @@ def test_ravel_of_nothing(empty: Any) -> None:
     assert unravel(flat) == empty
 
 
+def test_an_unravelled_tree_does_not_change_with_the_flat_array() -> None:
+    flat = np.zeros(2)
+    tree_ = tree.ravel((np.zeros(2),))[1](flat)
+    flat += 1
+    assert_trees_equal(tree_, (np.zeros(2),))
+
+
 def test_ravel_keeps_one_dtype_and_takes_numbers() -> None:
     assert tree.ravel((np.ones(2, np.float32), np.zeros((), np.float32)))[0].dtype == np.float32
     assert tree.ravel((1, 2.5))[0].tolist() == [1.0, 2.5]
