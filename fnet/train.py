@@ -113,6 +113,7 @@ def fit(
     used = np.arange(len(train.y)) if weights is None else np.flatnonzero(weights)
     if len(used) < min_size:
         raise ValueError(f"training needs at least {min_size} examples with a weight above 0, but got {len(used)}")
+    statistics_rows = slice(STATISTICS_ROWS) if weights is None else used[:STATISTICS_ROWS]
     slices = data.batch_slices(len(used), train_config.batch_size, min_size=min_size)
     if train_config.total_steps is None:
         total_steps = len(slices) * train_config.epochs
@@ -160,7 +161,7 @@ def fit(
                 started = time.perf_counter()
         seconds += time.perf_counter() - started
         train_state = _own(train_state)
-        train_state = _recompute_statistics(config, train_config, train_state, train, transform)
+        train_state = _recompute_statistics(config, train_config, train_state, train.x, statistics_rows, transform)
         train_state = train_state._replace(epoch=train_state.epoch + 1)
         record = _record(train_state, rate, seconds, finished=True)
         if valid is not None:
@@ -218,7 +219,8 @@ def _recompute_statistics(
     config: MLPConfig,
     train_config: TrainConfig,
     train_state: TrainState,
-    train: Dataset,
+    x: Array,
+    rows: slice | Array,
     transform: Transform,
 ) -> TrainState:
     """At the end of an epoch, batch-norm statistics for the parameters as they are, where the config asks for them.
@@ -226,13 +228,12 @@ def _recompute_statistics(
     The running ones are those of the last steps: noisy, and none at all for averaged parameters. Training itself uses
     neither.
     """
-    x = train.x[:STATISTICS_ROWS]
     if train_state.ema is not None:
         params, _ = train_state.ema
-        state = recompute_state(config, params, x, transform=transform)
+        state = recompute_state(config, params, x[rows], transform=transform)
         return train_state._replace(ema=(params, state))
     if train_config.recompute_statistics:
-        state = recompute_state(config, train_state.params, x, transform=transform)
+        state = recompute_state(config, train_state.params, x[rows], transform=transform)
         return train_state._replace(state=state)
     return train_state
 

@@ -194,3 +194,16 @@ def test_rows_without_weight_are_left_out() -> None:
     assert int(state.totals.count) == 20
     with pytest.raises(ValueError, match="at least 2 examples with a weight above 0"):
         next(fnet.fit(CONFIG, train_config, data(), key=KEY, sample_weight=np.zeros(50)))
+
+
+@pytest.mark.parametrize("options", [{"recompute_statistics": True}, {"ema_decay": 0.9}], ids=str)
+def test_rows_without_weight_are_not_in_the_recomputed_statistics(options: dict[str, Any]) -> None:
+    weights = np.ones(50)
+    weights[:20] = 0
+    train_config = TrainConfig(epochs=1, batch_size=4, **options)
+    rows = data()
+    others = rows._replace(x=np.where(weights[:, None] > 0, rows.x, np.float32(100)))
+    (state, _), (expected, _) = (
+        next(fnet.fit(CONFIG, train_config, dataset, key=KEY, sample_weight=weights)) for dataset in (others, rows)
+    )
+    testing.assert_trees_equal(state, expected)
