@@ -86,6 +86,22 @@ def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | No
     )
 
 
+def check_train_state(train_config: TrainConfig, train_state: TrainState) -> None:
+    """Raise a ValueError where a state has not got the optimizer or the moving average that the config asks for."""
+    state = AdamState if train_config.optimizer == "adam" else SGDState
+    if type(train_state.opt_state) is not state:
+        raise ValueError(
+            f"optimizer={train_config.optimizer!r} needs an opt_state of {state.__name__}, but train_state has got "
+            f"{type(train_state.opt_state).__name__}; init_train_state(key, config, train_config) makes one that fits"
+        )
+    if (train_state.ema is None) != (train_config.ema_decay is None):
+        got = "none" if train_state.ema is None else "one"
+        raise ValueError(
+            f"ema_decay={train_config.ema_decay}, but of a moving average train_state has got {got}; "
+            "init_train_state(key, config, train_config) makes one that fits"
+        )
+
+
 def train_step(
     config: MLPConfig,
     train_config: TrainConfig,
@@ -114,9 +130,12 @@ def train_step(
 
     Raises:
         NonFiniteLossError: the loss is infinite or not a number; nothing is updated then.
-        TypeError, ValueError: as `fnet.loss_and_grads`.
+        TypeError, ValueError: as `fnet.loss_and_grads`; y is not `[batch]`; a state that another train config made.
     """
+    check_train_state(train_config, train_state)
     labels = targets = np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"y must be labels [batch], but got {list(labels.shape)}; fnet.loss_and_grads takes targets")
     dropout_key = key
     if train_config.input_noise or train_config.mixup:
         dropout_key, noise_key, mixup_key = frandom.split(key, 3)

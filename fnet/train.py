@@ -26,6 +26,7 @@ from fnet.step import (
     StepMetrics,
     Totals,
     TrainState,
+    check_train_state,
     init_train_state,
     train_step,
 )
@@ -104,8 +105,10 @@ def fit(
 
     Raises:
         NonFiniteLossError: the loss is infinite or not a number; `train_state` in it is the last good state.
-        TypeError, ValueError: data that do not fit the config, before the first step.
+        TypeError, ValueError: data or a train_state that do not fit the configs, before the first step.
     """
+    if every is not None and every < 1:
+        raise ValueError(f"every must be at least 1 step, but got {every}")
     min_size = 2 if config.batch_norm and config.hidden_sizes else 1
     _check_data(config, train_config, train, valid, min_size)
     weights = example_weights(train_config, train.y, config.num_classes, sample_weight)
@@ -121,6 +124,7 @@ def fit(
     init_key, order_key, step_key = frandom.split(key, 3)
     if train_state is None:
         train_state = init_train_state(init_key, config, train_config)
+    _check_resumable(train_config, train_state, len(slices))
     own_rows = _shard_of(shard, train_config.batch_size)
     memory = mlp.workspace(config, own_rows.stop - own_rows.start)
     rate = schedule(train_config)
@@ -255,6 +259,23 @@ def _shard_of(shard: tuple[int, int], rows: int) -> slice:
     return slice(rows * rank // size, rows * (rank + 1) // size)
 
 
+def _check_resumable(train_config: TrainConfig, train_state: TrainState, steps_per_epoch: int) -> None:
+    check_train_state(train_config, train_state)
+    step, epoch = int(train_state.step), int(train_state.epoch)
+    if not 0 <= step - epoch * steps_per_epoch <= steps_per_epoch:
+        raise ValueError(
+            f"train_state has made {step} steps in {epoch} epochs, but here an epoch has {steps_per_epoch}: it was "
+            "trained with another batch_size, or on other data. To train its parameters anew, put them into a new one: "
+            "init_train_state(key, config, train_config)._replace(params=…, state=…)"
+        )
+    if _monitors(train_config) and train_state.best is None:
+        raise ValueError('keep="best" and patience need a train_state that init_train_state has made with them')
+
+
+def _monitors(train_config: TrainConfig) -> bool:
+    return train_config.keep == "best" or train_config.patience is not None
+
+
 def _check_data(
     config: MLPConfig, train_config: TrainConfig, train: Dataset, valid: Dataset | None, least: int
 ) -> None:
@@ -263,6 +284,11 @@ def _check_data(
     for name, dataset in (("train", train), ("valid", valid)):
         if dataset is None:
             continue
+        for part, array in (("x", dataset.x), ("y", dataset.y)):
+            if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(
+                    f"{name}.{part} must be an array, but got {type(array).__name__}: numpy.asarray makes one"
+                )
         if dataset.x.ndim != 2 or dataset.x.shape[1] != config.sizes[0]:
             raise ValueError(
                 f"{name}.x must have shape [rows, {config.sizes[0]}] as the config says, "
@@ -276,6 +302,5 @@ def _check_data(
         raise ValueError(f"training needs at least 2 classes, but all labels are {train.y[0]}")
     if valid is not None and len(valid.y) == 0:
         raise ValueError("the validation data have no rows")
-    monitors = train_config.keep == "best" or train_config.patience is not None
-    if monitors and valid is None:
+    if _monitors(train_config) and valid is None:
         raise ValueError('keep="best" and patience need validation data')

@@ -158,12 +158,44 @@ def test_stop_ends_after_a_step() -> None:
         (data(), {"train_config": TrainConfig(batch_size=1)}, "batches of at least 2"),
         (data(), {"train_config": TrainConfig(patience=1)}, "need validation data"),
         (data(), {"sample_weight": np.ones(3)}, "expected 50 sample weights"),
+        (data(), {"every": 0}, "every must be at least 1 step, but got 0"),
     ],
 )
 def test_fit_refuses(dataset: Dataset, options: dict[str, Any], message: str) -> None:
     train_config = options.pop("train_config", TrainConfig(epochs=1))
     with pytest.raises(ValueError, match=message):
         next(fnet.fit(CONFIG, train_config, dataset, key=KEY, **options))
+
+
+@pytest.mark.parametrize("dataset", [Dataset([[0.0] * 5], np.zeros(1, int)), Dataset(np.zeros((1, 5)), [0])])  # pyright: ignore
+def test_fit_wants_arrays(dataset: Dataset) -> None:
+    with pytest.raises(TypeError, match=r"train.[xy] must be an array, but got list: numpy.asarray"):
+        next(fnet.fit(CONFIG, TrainConfig(epochs=1), dataset, key=KEY))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({"batch_size": 16}, {"batch_size": 4}, "made 8 steps in 2 epochs, but here an epoch has 13"),
+        ({"batch_size": 4}, {"batch_size": 16}, "made 26 steps in 2 epochs, but here an epoch has 4"),
+        ({}, {"optimizer": "sgd"}, "optimizer='sgd' needs an opt_state of SGDState, but train_state has got AdamState"),
+        ({}, {"ema_decay": 0.9}, "ema_decay=0.9, but of a moving average train_state has got none"),
+        ({"ema_decay": 0.9}, {}, "ema_decay=None, but of a moving average train_state has got one"),
+        ({}, {"keep": "best"}, "need a train_state that init_train_state has made with them"),
+    ],
+)
+def test_a_state_of_another_config_is_not_gone_on_from(
+    before: dict[str, Any], after: dict[str, Any], message: str
+) -> None:
+    state = last(TrainConfig(**{"epochs": 2, "batch_size": 8, **before}))
+    with pytest.raises(ValueError, match=message):
+        last(TrainConfig(**{"epochs": 4, "batch_size": 8, **after}), train_state=state)
+
+
+def test_a_step_wants_labels() -> None:
+    state = fnet.init_train_state(KEY, CONFIG)
+    with pytest.raises(ValueError, match=r"y must be labels \[batch\], but got \[3, 3\]"):
+        fnet.train_step(CONFIG, TrainConfig(), state, np.zeros((3, 5)), np.eye(3), key=KEY)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_state() -> None:
