@@ -50,12 +50,15 @@ def softmax_cross_entropy(logits: Array, targets: Array) -> Array:
         targets: `[batch, classes]` probabilities.
 
     Returns:
-        The loss of each example, `[batch]`.
+        The loss of each example, `[batch]`, in the dtype of the logits.
 
     Raises:
         TypeError, ValueError: as `softmax`; the shapes differ.
     """
-    return softmax_cross_entropy_fwd(logits, targets)[0]
+    logits, targets = _check_logits(logits), np.asarray(targets)
+    if targets.dtype.kind not in "fiub":
+        raise TypeError(f"targets must be numbers, but got {targets.dtype}")
+    return softmax_cross_entropy_fwd(logits, targets.astype(logits.dtype, copy=False))[0]
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -112,6 +115,7 @@ def smooth_targets(targets: Array, label_smoothing: float) -> Array:
         raise ValueError(f"label_smoothing must be in [0, 1], but got {label_smoothing}")
     if label_smoothing == 0:
         return targets
+    label_smoothing = float(label_smoothing)  # a float64 of NumPy would make the targets float64
     return (1 - label_smoothing) * targets + label_smoothing / targets.shape[-1]
 
 

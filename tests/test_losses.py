@@ -157,6 +157,21 @@ def test_targets_must_have_the_shape_of_the_logits(use: Callable[..., Any], shap
         losses.softmax_cross_entropy_with_integer_labels(np.zeros((5, 4)), LABELS[:2])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool"])
+def test_the_loss_has_the_dtype_of_the_logits(dtype: str) -> None:
+    logits = np.array([[0.5, 2.0], [1.0, -1.0]], np.float32)
+    loss = losses.softmax_cross_entropy(logits, np.eye(2).astype(dtype))
+    assert loss.dtype == np.float32
+    np.testing.assert_array_equal(loss, losses.softmax_cross_entropy(logits, np.eye(2, dtype=np.float32)))
+    smoothed = losses.softmax_cross_entropy_with_integer_labels
+    assert smoothed(logits, np.array([0, 1]), label_smoothing=np.float64(0.1)).dtype == np.float32
+
+
+def test_targets_must_be_numbers() -> None:
+    with pytest.raises(TypeError, match="targets must be numbers, but got <U1"):
+        losses.softmax_cross_entropy(np.zeros((1, 1)), np.array([["a"]]))
+
+
 def test_purity() -> None:
     logits, targets = draw(5, 4), tree.freeze(losses.softmax(draw(5, 4, seed=1)))
     labels, cotangent = tree.freeze(LABELS.copy()), tree.freeze(np.ones(5))
