@@ -195,7 +195,12 @@ def batch_slices(rows: int, batch_size: int, *, drop_last: bool = False, min_siz
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     >>> batch_slices(5, 2, min_size=2)
     [slice(0, 2, None), slice(2, 5, None)]
+
+    Raises:
+        ValueError: as `batches`.
     """
+    if rows < 1:
+        raise ValueError("there are no rows to make batches of")
     if batch_size < 1 or (drop_last and batch_size > rows):
         raise ValueError(f"batch_size must be from 1 to the {rows} rows, but got {batch_size}")
     starts = list(range(0, rows, batch_size))

@@ -46,9 +46,11 @@ def evaluate(
         TypeError, ValueError: data, params or state that do not fit.
     """
     labels = losses.check_labels(dataset.y, config.num_classes)
+    if len(dataset.x) != len(labels):
+        raise ValueError(f"the data have {len(dataset.x)} rows, but {len(labels)} labels")
     config, params = mlp.fold_batch_norm(config, params, state)
     parts = [
-        mlp.predict_logits(config, params, (), transform(dataset.x[start : start + CHUNK]))
+        mlp.folded_logits(config, params, transform(dataset.x[start : start + CHUNK]), first_row=start)
         for start in range(0, max(len(labels), 1), CHUNK)
     ]
     logits = np.concatenate(parts)

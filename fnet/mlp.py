@@ -45,6 +45,7 @@ __all__ = [
     "check_features",
     "check_params",
     "fold_batch_norm",
+    "folded_logits",
     "forward",
     "init",
     "loss_and_grads",
@@ -320,14 +321,18 @@ def predict_logits(config: MLPConfig, params: Params, state: State, x: npt.Array
     Raises:
         TypeError, ValueError: x, params or state that do not fit.
     """
-    config, params = fold_batch_norm(config, params, state)
+    return folded_logits(*fold_batch_norm(config, params, state), x)
+
+
+def folded_logits(config: MLPConfig, params: Params, x: npt.ArrayLike, *, first_row: int = 0) -> Array:
+    """`predict_logits` of what `fold_batch_norm` returns; for messages, x[0] is called row `first_row`."""
     x = np.asarray(x)
     logits = np.empty((len(x) if x.ndim else 0, config.num_classes), config.dtype)
     chunk = min(PREDICT_CHUNK, max(len(logits), 1))
     memory = [_memory.empty((2, chunk, width), config.dtype) for width in config.hidden_sizes]
     for start in range(0, max(len(logits), 1), chunk):
         rows = slice(start, start + chunk)
-        h = check_features(config, x[rows] if x.ndim else x)
+        h = check_features(config, x[rows] if x.ndim else x, first_row=first_row + start)
         for layer, (z, scratch) in zip(params, memory, strict=False):
             z, scratch = z[: len(h)], scratch[: len(h)]
             nn.linear_fwd(layer.linear, h, out=z)

@@ -44,7 +44,7 @@ def predict_proba(model: Model, x: npt.ArrayLike) -> Array:
     parts: list[Array] = []
     for start in range(0, max(len(x) if x.ndim else 1, 1), CHUNK):
         part = data.standardize(model.standardizer, x[start : start + CHUNK] if x.ndim else x)
-        logits = [mlp.predict_logits(config, params, (), part) for config, params in networks]
+        logits = [mlp.folded_logits(config, params, part, first_row=start) for config, params in networks]
         parts.append(np.mean([losses.softmax(z / model.temperature) for z in logits], axis=0))
     return np.concatenate(parts)
 

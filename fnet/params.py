@@ -221,8 +221,14 @@ def unpack(config: MLPConfig, packed: Packed) -> Params:
 # Checks at the door ---------------------------------------------------------------------------------------------------
 
 
-def check_features(config: MLPConfig, x: npt.ArrayLike) -> Array:
-    """The features in the dtype of the config, if they are finite numbers `[batch, features]`."""
+def check_features(config: MLPConfig, x: npt.ArrayLike, *, first_row: int = 0) -> Array:
+    """The features in the dtype of the config, if they are finite numbers `[batch, features]`.
+
+    `first_row` is the number of the first, for the message, where x is a part of an array.
+
+    Raises:
+        TypeError, ValueError: they are not; says where.
+    """
     x = np.asarray(x)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"x must be numbers, but got dtype {x.dtype}")
@@ -236,7 +242,7 @@ def check_features(config: MLPConfig, x: npt.ArrayLike) -> Array:
     finite = np.isfinite(x)
     if not np.logical_and.reduce(finite, axis=None):
         row, column = (int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(f"x must be finite, but x[{row}, {column}] is {x[row, column]}")
+        raise ValueError(f"x must be finite, but x[{first_row + row}, {column}] is {x[row, column]}")
     return x
 
 

@@ -62,6 +62,11 @@ def test_a_split_is_stratified_and_complete(size: float) -> None:
     assert other.x.tolist() != second.x.tolist()
 
 
+def test_no_batches_of_no_rows() -> None:
+    with pytest.raises(ValueError, match="there are no rows to make batches of"):
+        next(data.batches(KEY, Dataset(np.zeros((0, 2)), np.zeros(0, int)), 4))
+
+
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_batches_cover_every_row_once(drop_last: bool) -> None:
     dataset = Dataset(np.arange(10.0)[:, None], np.arange(10))

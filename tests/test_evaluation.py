@@ -18,6 +18,10 @@ def data(rows: int) -> Dataset:
     return Dataset(frandom.normal(KEY, (rows, 5)), frandom.permutation(KEY, rows) % 3)
 
 
+WITH_NAN = data(5000)
+WITH_NAN.x[4500, 2] = np.nan
+
+
 def network() -> tuple[fnet.Params, fnet.State]:
     """Parameters, and statistics that are not those of the start."""
     params, state = fnet.init(KEY, CONFIG)
@@ -44,6 +48,9 @@ def test_evaluate_is_inference_mode_and_transforms(rows: int) -> None:
         (data(3)._replace(y=np.array([0, 1, 3])), "labels must be from 0 to 2"),
         (data(3)._replace(x=np.zeros((3, 4))), r"x must have shape \[batch, 5\]"),
         (data(0), "x has no rows"),
+        (data(3)._replace(y=np.array([0, 1])), "3 rows, but 2 labels"),
+        (data(5000)._replace(y=np.zeros(evaluation.CHUNK, int)), "5000 rows, but 4096 labels"),
+        (WITH_NAN, r"x must be finite, but x\[4500, 2\] is nan"),
     ],
 )
 def test_evaluate_refuses(dataset: Dataset, message: str) -> None:

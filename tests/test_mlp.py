@@ -486,6 +486,14 @@ def test_prediction_in_chunks(rows: int) -> None:
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
 
 
+def test_prediction_names_the_row_of_x_that_is_not_finite() -> None:
+    config = small(sizes=(4, 5, 3))
+    x = np.zeros((1000, 4))
+    x[700, 2] = np.nan
+    with pytest.raises(ValueError, match=r"x\[700, 2\] is nan"):
+        fnet.predict_logits(config, *network(config), x)
+
+
 def test_training_mode_updates_the_state_and_inference_does_not_use_the_batch() -> None:
     config = small(sizes=(4, 5, 6, 3))
     params, state = network(config)
