@@ -35,7 +35,7 @@ def fit_standardizer(x: npt.ArrayLike, *, power: float = 1.0) -> Standardizer:
     Standardizer(mean=array([1., 5.]), std=array([1., 1.]))
 
     Raises:
-        TypeError, ValueError: x is not `[rows, features]` finite numbers; power is out of range.
+        ValueError: x is not `[rows, features]` finite numbers; power is out of range.
     """
     x = np.asanyarray(x)
     if x.ndim != 2 or x.dtype.kind not in "fiub" or len(x) == 0:
@@ -43,11 +43,12 @@ def fit_standardizer(x: npt.ArrayLike, *, power: float = 1.0) -> Standardizer:
     if not 0 <= power <= 1:
         raise ValueError(f"power must be in [0, 1], but got {power}")
     first = np.asarray(x[0], np.float64)  # taken off, so that a constant feature has a std of exactly 0
-    shift = _sum_of_chunks(x, lambda part: part - first) / len(x)
-    std = np.sqrt(_sum_of_chunks(x, lambda part: np.square(part - first - shift)) / len(x))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
+        shift = _sum_of_chunks(x, lambda part: part - first) / len(x)
+        std = np.sqrt(_sum_of_chunks(x, lambda part: np.square(part - first - shift)) / len(x))
     if not np.isfinite(std).all():
         column = int(np.argmin(np.isfinite(std)))
-        raise ValueError(f"x must be finite, but feature {column} is not everywhere")
+        raise ValueError(f"x must be finite, but feature {column} is not everywhere, or its square is not")
     std[std == 0] = 1
     divisor = std**power
     divisor *= np.sqrt(np.mean(np.square(std / divisor)))
@@ -76,7 +77,7 @@ class RobustScaler(NamedTuple):
     """What `robust_scale` subtracts and divides by."""
 
     median: Array  # [features]
-    scale: Array  # [features]; the interquartile range, or the range where that is 0
+    scale: Array  # [features]; the interquartile range, or half the range where that is 0
 
 
 def fit_robust_scaler(x: npt.ArrayLike) -> RobustScaler:
@@ -94,12 +95,14 @@ def fit_robust_scaler(x: npt.ArrayLike) -> RobustScaler:
     x = np.asarray(x)
     if x.ndim != 2 or x.dtype.kind not in "fiub" or len(x) == 0 or not np.isfinite(x).all():
         raise ValueError(f"x must be finite numbers [rows, features], but got {x.dtype}{list(x.shape)}")
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64)  # differences of small integers wrap around, those of bools are none
     low, median, high = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
     scale: Array = high - low
     half_range = (x.max(axis=0) - x.min(axis=0)) / 2
     scale[scale == 0] = half_range[scale == 0]
     scale[scale == 0] = 1
-    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
     return freeze(RobustScaler(median.astype(dtype), scale.astype(dtype)))
 
 

@@ -44,10 +44,19 @@ def test_robust_scaling() -> None:
     np.testing.assert_allclose(scaling.robust_scale(scaler, x), z / np.sqrt(1 + (z / 3) ** 2))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "bool"])
+def test_robust_scaling_of_small_integers(dtype: str) -> None:
+    x = np.array([[-100]] + [[0]] * 5 + [[100]]).astype(dtype)
+    got, expected = scaling.fit_robust_scaler(x), scaling.fit_robust_scaler(x.astype(np.float32))
+    fnet.testing.assert_trees_equal(got, expected)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: fnet.fit_standardizer(np.array([[np.nan]])), "feature 0 is not"),
+        (lambda: fnet.fit_standardizer(np.array([[1, 2], [0, np.inf]])), "feature 1 is not"),
+        (lambda: fnet.fit_standardizer(np.array([[1e200], [0]])), "or its square is not"),
         (lambda: fnet.fit_standardizer(np.zeros(3)), "rows, features"),
         (lambda: fnet.fit_standardizer(X, power=2), r"power must be in \[0, 1\]"),
         (lambda: fnet.standardize(fnet.fit_standardizer(X), X[:, :1]), r"shape \[rows, 2\]"),
