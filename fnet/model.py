@@ -45,7 +45,7 @@ def predict_proba(model: Model, x: npt.ArrayLike) -> Array:
     for start in range(0, max(len(x) if x.ndim else 1, 1), CHUNK):
         part = data.standardize(model.standardizer, x[start : start + CHUNK] if x.ndim else x)
         logits = [mlp.folded_logits(config, params, part, first_row=start) for config, params in networks]
-        parts.append(np.mean([losses.softmax(z / model.temperature) for z in logits], axis=0))
+        parts.append(np.mean([losses.softmax(z / float(model.temperature)) for z in logits], axis=0))
     return np.concatenate(parts)
 
 
@@ -96,13 +96,25 @@ def load(path: str | Path) -> Model:
 
 
 def checked(source: str, model: Model) -> Model:
-    """The model, if it has a network, finite numbers, variances and divisors in range, and a name for each class.
+    """The model, if it has a network, arrays that fit its config, finite numbers, variances and divisors in range, and
+    a name for each class.
 
     Raises:
         ValueError: it has not; says where.
     """
     if not model.members:
         raise ValueError(f"{source}: the model has no network")
+    for i, (params, state) in enumerate(model.members):
+        try:
+            mlp.check_params(model.config, params, state)
+        except ValueError as error:
+            raise ValueError(f"{source}: network {i}: {error}") from None
+    for name, array in model.standardizer._asdict().items():
+        if array.shape != model.config.sizes[:1]:
+            raise ValueError(
+                f"{source}: the {name} of the standardizer has shape {list(array.shape)}, but the network has "
+                f"{model.config.sizes[0]} features"
+            )
     if not 0 < model.temperature < math.inf:
         raise ValueError(f"{source}: the temperature of the model is {model.temperature}")
     if len(model.classes) != model.config.num_classes:

@@ -186,6 +186,26 @@ def test_a_model_without_a_network_is_not_saved(suffix: str, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (
+            classifier()._replace(config=MLPConfig(sizes=(4, 5, 7, 3))),
+            r"network 0: params\[1\]\.linear\.w does not fit",
+        ),
+        (classifier()._replace(members=(*classifier().members, ((), ()))), "network 1: params do not fit the config"),
+        (classifier()._replace(standardizer=Standardizer(np.ones(7), np.ones(7))), r"shape \[7\], .* has 4 features"),
+    ],
+    ids=["config", "member", "standardizer"],
+)
+def test_a_model_that_could_not_be_loaded_is_not_saved(bad: Model, message: str, suffix: str, tmp_path: Path) -> None:
+    needs(suffix)
+    with pytest.raises(ValueError, match=message):
+        model.save(tmp_path / f"model.{suffix}", bad)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_checked_gives_back_a_sound_model() -> None:
     given = classifier(2)
     assert model.checked("here", given) is given
