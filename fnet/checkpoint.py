@@ -171,7 +171,7 @@ def _to_array(path: str, leaf: Any) -> Array:
     if (
         not isinstance(leaf, (np.ndarray, np.generic, *_SCALARS))
         or array.dtype.hasobject
-        or array.dtype.fields is not None
+        or array.dtype.kind == "V"  # which `load` would refuse
     ):
         raise TypeError(
             f"leaf {path or '(the tree)'} is a {kind} of {array.dtype}; "
@@ -205,17 +205,21 @@ def save_step(
     metadata: Mapping[str, Any] | None = None,
     keep: int = 2,
 ) -> Path:
-    """Write a checkpoint of a step to a folder, then delete all but the newest `keep`.
+    """Write a checkpoint of a step to a folder, then delete all but it and the `keep` of the highest steps.
 
     Raises:
         TypeError, OSError: as `save`; what was there is still there.
+        ValueError: `keep` is not positive, or step is negative.
     """
+    if keep < 1 or step < 0:
+        raise ValueError(f"expected keep of 1 or more and a step of 0 or more, but got {keep} and {step}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:010d}.npz"
     save(path, tree_, metadata=metadata)
     for old in steps(folder)[keep:]:
-        old.unlink(missing_ok=True)
+        if old != path:
+            old.unlink(missing_ok=True)
     for left in folder.glob(".step-*.tmp"):  # of a process that was killed while it wrote
         left.unlink(missing_ok=True)
     return path

@@ -131,6 +131,25 @@ def test_the_newest_two_steps_are_kept(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run").iterdir())) == 2
 
 
+def test_the_step_just_written_is_not_deleted(tmp_path: Path) -> None:
+    for step in (10, 20, 5):
+        path = checkpoint.save_step(tmp_path, step, np.array(step))
+    assert checkpoint.load(path, np.array(0)) == 5
+
+
+@pytest.mark.parametrize(("step", "keep"), [(1, 0), (1, -1), (-1, 2)])
+def test_bad_steps(step: int, keep: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"keep of 1 or more and a step of 0 or more, but got {keep} and {step}"):
+        checkpoint.save_step(tmp_path / "run", step, np.array(step), keep=keep)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"leaf \['w'\] is a ndarray of \|V2"):
+        checkpoint.save(tmp_path / "tree.npz", {"w": np.zeros(2, "V2")})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_newest_falls_back_with_a_warning(tmp_path: Path) -> None:
     def read(path: Path) -> Any:
         return checkpoint.load(path, np.array(0))
