@@ -196,9 +196,11 @@ def encode_labels(labels: npt.ArrayLike, classes: Classes) -> Labels:
     array([0, 1])
 
     Raises:
-        ValueError: a label that is none of the classes.
+        ValueError: a label that is none of the classes, or labels that are not `[rows]`.
     """
     labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ValueError(f"labels must have shape [rows], but got {list(labels.shape)}")
     positions = {name: i for i, name in enumerate(classes)}
     unknown = [name for name in np.unique(labels).tolist() if name not in positions]
     if unknown:

@@ -102,8 +102,13 @@ def format_report(report: ClassificationReport, classes: tuple[int | str, ...] |
     macro avg           0.75      0.75      0.67         3
     weighted avg        0.83      0.67      0.67         3
     accuracy                                0.67         3
+
+    Raises:
+        ValueError: not one name for each class.
     """
     names = [str(name) for name in classes or range(len(report.support))]
+    if len(names) != len(report.support):
+        raise ValueError(f"expected {len(report.support)} names of classes, but got {len(names)}")
     width = max(12, *(len(name) for name in names))
     total = int(report.support.sum())
 

@@ -87,6 +87,7 @@ class MLPConfig:
                 choices = ", ".join(str(choice) for choice in allowed)
                 raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
         object.__setattr__(self, "batch_norm", bool(self.batch_norm))  # JSON holds no scalars of NumPy
+        object.__setattr__(self, "dtype", str(self.dtype))  # nor dtypes
         for name in ("dropout", "input_dropout"):
             rate = getattr(self, name)
             if not isinstance(rate, Real) or not 0 <= float(rate) < 1:

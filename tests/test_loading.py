@@ -129,3 +129,9 @@ def test_features_for_prediction(tmp_path: Path) -> None:
         loading.load_features(tmp_path / "x.npy", 3)
     with pytest.raises(FileNotFoundError):
         loading.load_features(tmp_path / "none.npy", 3)
+
+
+@pytest.mark.parametrize("labels", [[["a"], ["b"]], "a"])
+def test_labels_to_encode_have_one_axis(labels: Any) -> None:
+    with pytest.raises(ValueError, match=r"labels must have shape \[rows\], but got"):
+        loading.encode_labels(labels, ("a", "b"))

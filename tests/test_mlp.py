@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,7 @@ def test_config() -> None:
     assert (small().hidden_sizes, small().num_classes) == ((5,), 3)
     assert small(sizes=(4, 3)).hidden_sizes == ()
     assert hash(small()) == hash(small())
+    json.dumps(dataclasses.asdict(MLPConfig(dtype=np.dtype("float64"))))  # pyright: ignore[reportArgumentType]
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.dropout = 0.0  # pyright: ignore[reportAttributeAccessIssue]
 
