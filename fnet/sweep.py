@@ -162,10 +162,10 @@ def _spaced(values: Range, number: int) -> tuple[float | int, ...]:
 
 
 def _at(values: Range, share: float, *, digits: int) -> float | int:
-    """The number at a share of the way from low to high."""
+    """The number at a share of the way from low to high, which rounding does not leave."""
     low, high = values.low, values.high
     number = low * (high / low) ** share if values.log else low + (high - low) * share
-    return round(number) if _integral(values) else float(f"{number:.{digits}g}")
+    return round(number) if _integral(values) else float(min(max(float(f"{number:.{digits}g}"), low), high))
 
 
 def _integral(values: Range) -> bool:

@@ -213,3 +213,9 @@ def test_a_loop_that_is_left_shuts_the_executor_down() -> None:
     assert closed == [False]
     assert len(list(map_runs(Watched, square, [1, 2, 3], in_flight=3))) == 3
     assert closed == [False, True]
+
+
+def test_rounding_does_not_leave_the_range() -> None:
+    space = {"rate": sweep.Range(0.12344, 0.12366)}
+    drawn = [sweep.random_search(fnet.random.key(i), space, 1)[0]["rate"] for i in range(50)]
+    assert all(0.12344 <= value <= 0.12366 for value in drawn)
