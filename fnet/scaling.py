@@ -53,7 +53,9 @@ def fit_standardizer(x: npt.ArrayLike, *, power: float = 1.0) -> Standardizer:
     divisor = std**power
     divisor *= np.sqrt(np.mean(np.square(std / divisor)))
     dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
-    return freeze(Standardizer((first + shift).astype(dtype), divisor.astype(dtype)))
+    divisor = divisor.astype(dtype)
+    divisor[divisor == 0] = 1  # too small for the dtype
+    return freeze(Standardizer((first + shift).astype(dtype), divisor))
 
 
 def standardize(standardizer: Standardizer, x: npt.ArrayLike) -> Array:

@@ -25,6 +25,12 @@ def test_standardizer() -> None:
     np.testing.assert_allclose(z.std(axis=0), [1, 1, 1, 0], atol=1e-3)
 
 
+def test_a_deviation_too_small_for_the_dtype_divides_nothing() -> None:
+    x = np.zeros((5, 1), np.float32)
+    x[0] = 1e-45
+    assert np.isfinite(fnet.standardize(fnet.fit_standardizer(x), x)).all()
+
+
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_partial_whitening(power: float) -> None:
     x = np.array([1.0, 4.0, 100.0]) * frandom.normal(KEY, (5000, 3), np.float64)
