@@ -4,8 +4,10 @@ Their loading from files is in `fnet.loading`, the scaling of features in `fnet.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from importlib import resources
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,10 @@ def synthetic(
 
     >>> synthetic(frandom.key(0), 100, 5, 3).x.shape
     (100, 5)
+
+    Raises:
+        ValueError: fewer examples than classes, fewer than 2 classes, no features or clusters, or a noise that is
+            negative or not finite.
     """
     for name, value, least in (
         ("num_examples", num_examples, num_classes),
@@ -107,6 +113,8 @@ def synthetic(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, but got {value}")
+    if not 0 <= noise < math.inf:
+        raise ValueError(f"noise must be a finite number of at least 0, but got {noise}")
     centre_key, order_key, noise_key = frandom.split(key, 3)
     clusters = num_classes * clusters_per_class
     spread = 2.0 / np.sqrt(max(num_features / 16, 1.0))
@@ -143,7 +151,7 @@ def train_test_split(key: Key, dataset: Dataset, test_size: float | int) -> tupl
         test_size: a share between 0 and 1, or a number of rows.
 
     Raises:
-        ValueError: one of the two would be empty.
+        TypeError, ValueError: `test_size` is neither, or one of the two would be empty.
     """
     rows = len(dataset.y)
     size = num_rows(test_size, rows)
@@ -160,14 +168,19 @@ def num_rows(size: float | int, rows: int) -> int:
 
     >>> num_rows(0.25, 100), num_rows(7, 100)
     (25, 7)
+
+    Raises:
+        TypeError, ValueError: neither of the two, or one that leaves none.
     """
-    if isinstance(size, float):
+    if isinstance(size, bool) or not isinstance(size, Real):
+        raise TypeError(f"expected a number of rows, or a share of them as a float, but got {size!r}")
+    if not isinstance(size, Integral):
         if not 0 < size < 1:
             raise ValueError(f"a share of the rows must be between 0 and 1, but got {size}")
-        size = round(size * rows)
+        size = round(float(size) * rows)
     if not 1 <= size < rows:
         raise ValueError(f"a split of {size} of {rows} rows leaves one side empty")
-    return size
+    return int(size)
 
 
 def take(dataset: Dataset, rows: npt.NDArray[np.integer[Any]] | slice) -> Dataset:

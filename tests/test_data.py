@@ -67,6 +67,20 @@ def test_no_batches_of_no_rows() -> None:
         next(data.batches(KEY, Dataset(np.zeros((0, 2)), np.zeros(0, int)), 4))
 
 
+def test_sizes_of_a_split() -> None:
+    sizes: list[Any] = [np.float32(0.25), np.int8(25)]
+    assert [data.num_rows(size, 100) for size in sizes] == [25, 25]
+    for bad in ("0.5", None, True):
+        with pytest.raises(TypeError, match="expected a number of rows, or a share of them as a float, but got"):
+            data.num_rows(bad, 100)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("noise", [-1.0, np.nan, np.inf])
+def test_noise_of_synthetic_data(noise: float) -> None:
+    with pytest.raises(ValueError, match="noise must be a finite number of at least 0, but got"):
+        data.synthetic(KEY, 100, noise=noise)
+
+
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_batches_cover_every_row_once(drop_last: bool) -> None:
     dataset = Dataset(np.arange(10.0)[:, None], np.arange(10))
