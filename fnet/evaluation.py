@@ -64,6 +64,12 @@ def recompute_state(config: MLPConfig, params: Params, x: Array, *, transform: T
 
     For parameters whose statistics no training step has seen, such as averaged ones: Izmailov et al. (2018),
     section 3.2.
+
+    Args:
+        x: `[rows, features]` in random order: batches of one class each have other statistics than all rows.
+
+    Raises:
+        TypeError, ValueError: x or params that do not fit; fewer than two rows.
     """
     config = dataclasses.replace(config, dropout=0.0, input_dropout=0.0)
     if not config.batch_norm:

@@ -120,7 +120,11 @@ def smooth_targets(targets: Array, label_smoothing: float) -> Array:
 
 
 def check_labels(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.integer]:
-    """The labels as an array, if they are integers `[batch]` in [0, num_classes)."""
+    """The labels as an array, if they are integers `[batch]` in [0, num_classes).
+
+    Raises:
+        TypeError, ValueError: they are not; says what they are.
+    """
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(
@@ -154,7 +158,11 @@ class CrossEntropyResiduals(NamedTuple):
 
 
 def softmax_cross_entropy_fwd(logits: Array, targets: Array) -> tuple[Array, CrossEntropyResiduals]:
-    """`softmax_cross_entropy` and what its gradient needs."""
+    """`softmax_cross_entropy` and what its gradient needs.
+
+    Raises:
+        TypeError, ValueError: as `softmax`; the shapes differ.
+    """
     if logits.shape != targets.shape:
         raise ValueError(f"targets must have the shape of the logits, {logits.shape}, but got {targets.shape}")
     log_probabilities = log_softmax(logits)

@@ -367,6 +367,9 @@ def fold_batch_norm(config: MLPConfig, params: Params, state: State) -> tuple[ML
     >>> config = MLPConfig(sizes=(4, 8, 3))
     >>> fold_batch_norm(config, *init(frandom.key(0), config))[0].batch_norm
     False
+
+    Raises:
+        ValueError: params or state that do not fit the config; names the path and both shapes.
     """
     check_params(config, params, state)
     if not config.batch_norm:

@@ -211,6 +211,9 @@ def activation_fwd(name: str, x: Array, *, out: tuple[Array, Array] | None = Non
 
     >>> activation_fwd("relu", np.array([0.0, 2.0]))
     (array([0., 2.]), array([0., 1.]))
+
+    Raises:
+        ValueError: there is no such activation; says which there are.
     """
     if name == "identity":
         return x, None
@@ -226,7 +229,14 @@ def activation(name: str, x: Array, *, out: Array, scratch: Array) -> Array:
 
     >>> activation("relu", np.array([-1.0, 2.0]), out=np.empty(2), scratch=np.empty(2))
     array([0., 2.])
+
+    Raises:
+        ValueError: there is no such activation; says which there are.
     """
+    if name == "identity":
+        if out is not x:
+            np.copyto(out, x)
+        return out
     if name == "relu":
         return np.maximum(x, 0, out=out)
     return activation_fwd(name, x, out=(out, scratch))[0]

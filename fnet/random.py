@@ -40,6 +40,9 @@ def split(key: Key, num: int = 2) -> tuple[Key, ...]:
     """`num` new keys, independent of each other and of `key`, which should not be used again.
 
     >>> first, second = split(key(0))
+
+    Raises:
+        TypeError, ValueError: `num` is not an integer, or negative; the key is none.
     """
     return tuple(_derived(key, _SPLIT, i) for i in range(_natural("num", num)))
 
@@ -61,6 +64,9 @@ def bits(key: Key, shape: Shape = (), dtype: npt.DTypeLike = np.uint32) -> npt.N
 
     >>> bits(key(0), (3,), np.uint8)
     array([ 73, 204, 152], dtype=uint8)
+
+    Raises:
+        TypeError, ValueError: a dtype, a shape or a key that is none of these.
     """
     dtype, shape = np.dtype(dtype), _shape(shape)
     if dtype.kind != "u":
@@ -108,6 +114,9 @@ def normal(key: Key, shape: Shape = (), dtype: npt.DTypeLike = np.float32) -> np
 
     >>> normal(key(0), (2,), "float64").round(3)
     array([-1.205,  3.331])
+
+    Raises:
+        TypeError: a dtype that is not float32 or float64.
     """
     dtype, shape = _floating(dtype), _shape(shape)
     size = math.prod(shape)
@@ -128,6 +137,9 @@ def bernoulli(key: Key, p: float = 0.5, shape: Shape = ()) -> npt.NDArray[np.boo
 
     >>> bernoulli(key(0), 0.9, (4,))
     array([ True,  True,  True,  True])
+
+    Raises:
+        ValueError: p is not in [0, 1].
     """
     if not 0 <= p <= 1:
         raise ValueError(f"p must be a probability in [0, 1], but got {p}")
@@ -154,6 +166,9 @@ def permutation(key: Key, x: int | npt.ArrayLike) -> npt.NDArray[Any]:
 
     >>> permutation(key(0), 6)
     array([0, 1, 2, 3, 5, 4])
+
+    Raises:
+        TypeError, ValueError: x is neither an array nor an integer of at least 0.
     """
     rows = np.asarray(x)
     if rows.ndim == 0:

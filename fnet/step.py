@@ -41,7 +41,7 @@ class TrainState(NamedTuple):
     params: Params
     state: State
     opt_state: AdamState | SGDState  # of the packed parameters, see `fnet.mlp.Packed`
-    ema: tuple[Params, State] | None  # the moving average, if the config asks for one
+    ema: tuple[Params, State] | None  # the moving average, if asked for; its State is as of the last whole epoch
     best: Best | None  # if the config asks for it
     totals: Totals
     step: np.int64  # steps made

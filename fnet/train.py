@@ -105,7 +105,8 @@ def fit(
 
     Raises:
         NonFiniteLossError: the loss is infinite or not a number; `train_state` in it is the last good state.
-        TypeError, ValueError: data or a train_state that do not fit the configs, before the first step.
+        TypeError, ValueError: data or a train_state that do not fit the configs, before the first step; features that
+            are not finite, when their batch comes.
     """
     if every is not None and every < 1:
         raise ValueError(f"every must be at least 1 step, but got {every}")

@@ -281,3 +281,9 @@ def test_purity_dtypes_and_out(name: str, dtype: str) -> None:
     result_out, residuals_out = fwd(x, out=out_of(x))
     assert_trees_equal(result_out, result)
     assert_trees_equal(bwd(residuals_out, dy, out=cotangent_out_of(dy)), cotangents)
+
+
+def test_the_identity_is_written_to_out() -> None:
+    x, out = np.ones(2), np.zeros(2)
+    assert nn.activation("identity", x, out=out, scratch=np.zeros(2)) is out
+    np.testing.assert_array_equal(out, x)
