@@ -64,8 +64,8 @@ def load_features(path: str | Path, num_features: int) -> Array:
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     if path.suffix.lower() == ".csv":
-        header, rows = _read_csv(path)
-        x = _csv_numbers(path, rows, range(len(rows[0])), first_line=2 if header else 1)
+        _, lines, rows = _read_csv(path)
+        x = _csv_numbers(path, lines, rows, range(len(rows[0])))
     else:
         x = _npy.read_npy(path, mmap=True)
     if x.ndim != 2 or x.shape[1] != num_features:
@@ -107,8 +107,7 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset | None]:
 
 
 def _load_csv(path: Path, label: str | None) -> Dataset:
-    header, rows = _read_csv(path)
-    first_line = 2 if header else 1
+    header, lines, rows = _read_csv(path)
     width = len(rows[0])
     if width < 2:
         raise ValueError(f"{path}: expected features and a label, but a row has {width} column")
@@ -118,9 +117,9 @@ def _load_csv(path: Path, label: str | None) -> Dataset:
             raise ValueError(f"{path}: no column is named {label!r}; the columns are {header}")
         column = (header or []).index(label)
     numbers = [i for i in range(width) if i != column]
-    x = _csv_numbers(path, rows, numbers, first_line)
+    x = _csv_numbers(path, lines, rows, numbers)
     names = [row[column].strip() for row in rows]
-    for line, name in enumerate(names, first_line):
+    for line, name in zip(lines, names, strict=True):
         if not name:
             raise ValueError(f"{path}, line {line}: the label is empty")
     try:
@@ -130,28 +129,34 @@ def _load_csv(path: Path, label: str | None) -> Dataset:
     return _datasets(str(path), (x, labels), None)[0]
 
 
-def _read_csv(path: Path) -> tuple[list[str] | None, list[list[str]]]:
-    """The header, if the first row is one, and the rows. A header has no number in it, or an unreadable feature."""
+def _read_csv(path: Path) -> tuple[list[str] | None, list[int], list[list[str]]]:
+    """The header, if the first row is one, and the rows that are not empty, with the line on which each ends.
+
+    A header has no number in it.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            reader = csv.reader(file)
+            found = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a csv file: {error}") from None
-    if not rows:
+    if not found:
         raise ValueError(f"{path} is empty")
+    lines, rows = [line for line, _ in found], [row for _, row in found]
     header = None
     if not any(_is_number(cell) for cell in rows[0]):
         header = [cell.strip() for cell in rows.pop(0)]
+        del lines[0]
     if not rows:
         raise ValueError(f"{path} has a header, but no rows")
     width = len(header or rows[0])
-    for line, row in enumerate(rows, 2 if header else 1):
+    for line, row in zip(lines, rows, strict=True):
         if len(row) != width:
             raise ValueError(f"{path}, line {line}: expected {width} columns, but got {len(row)}")
-    return header, rows
+    return header, lines, rows
 
 
-def _csv_numbers(path: Path, rows: list[list[str]], columns: Sequence[int], first_line: int) -> Array:
+def _csv_numbers(path: Path, lines: list[int], rows: list[list[str]], columns: Sequence[int]) -> Array:
     x = np.empty((len(rows), len(columns)), np.float32)
     for i, row in enumerate(rows):
         try:
@@ -159,7 +164,7 @@ def _csv_numbers(path: Path, rows: list[list[str]], columns: Sequence[int], firs
         except ValueError:
             bad = next(column for column in columns if not _is_number(row[column]))
             raise ValueError(
-                f"{path}, line {first_line + i}, column {bad + 1}: expected a number, but got {row[bad]!r}"
+                f"{path}, line {lines[i]}, column {bad + 1}: expected a number, but got {row[bad]!r}"
             ) from None
     return x
 

@@ -135,3 +135,10 @@ def test_features_for_prediction(tmp_path: Path) -> None:
 def test_labels_to_encode_have_one_axis(labels: Any) -> None:
     with pytest.raises(ValueError, match=r"labels must have shape \[rows\], but got"):
         loading.encode_labels(labels, ("a", "b"))
+
+
+@pytest.mark.parametrize("bad", ["1,x,1", "1,1", "1,2,"])
+def test_messages_name_the_line_of_a_csv_with_empty_lines(bad: str, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(f"a,b,y\n\n1,2,0\n\n{bad}\n")
+    with pytest.raises(ValueError, match=r"d\.csv, line 5"):
+        loading.load(tmp_path / "d.csv")
