@@ -68,16 +68,18 @@ def study(
 def accuracy_against_time(
     points: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = ""
 ) -> "Figure":
-    """Validation accuracy against seconds of training: for each label its runs, and their mean as a larger mark.
+    """Validation accuracy against seconds of training: for each label its runs, and their mean with a number.
 
     Args:
         points: label to (seconds, accuracies) of its runs.
     """
-    figure, axes = _figure(7.2, 4.2)
+    figure, axes = _figure(7.2, 5)
     for i, (label, (seconds, accuracies)) in enumerate(points.items()):
         color = f"C{i}"
         axes.plot(seconds, accuracies, ".", color=color, alpha=0.5)
-        axes.plot(np.mean(seconds), np.mean(accuracies), "D", color=color, label=f"{i}. {label}")
+        x, y = np.mean(seconds), np.mean(accuracies)
+        axes.plot(x, y, "o", color=color, markersize=10, label=f"{i}. {label}")
+        axes.annotate(str(i), (x, y), ha="center", va="center", color="white", fontsize=7, fontweight="bold")
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("validation accuracy")
     axes.set_title(title)

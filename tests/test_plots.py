@@ -50,6 +50,7 @@ def test_confusion_matrix_shows_counts_and_names() -> None:
 def test_accuracy_against_time_draws_runs_and_means() -> None:
     axes = plots.accuracy_against_time({"a": ([1.0, 3.0], [0.5, 0.7])}).axes[0]
     assert np.asarray(axes.lines[1].get_xdata()).tolist() == [2.0]
+    assert [text.get_text() for text in axes.texts] == ["0"]
 
 
 def test_a_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
