@@ -78,7 +78,8 @@ def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | No
         params=params,
         state=state,
         opt_state=init_optimizer(mlp.pack(params)),
-        ema=(params, state) if train_config.ema_decay is not None else None,
+        # A copy: a donated step writes to it, and `best` is to stay.
+        ema=(tree.map(np.copy, params), state) if train_config.ema_decay is not None else None,
         best=Best(params, state, np.float64(math.inf), np.int64(0)) if tracks_best else None,
         totals=NO_TOTALS,
         step=np.int64(0),

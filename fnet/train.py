@@ -95,7 +95,8 @@ def fit(
     Args:
         config, train_config: the architecture, and how to train it.
         train, valid: the data; validation data are only evaluated, once an epoch.
-        key: decides the initial parameters, the order of the examples, and all noise.
+        key: decides the initial parameters, the order of the examples, all noise, and from which examples batch-norm
+            statistics are recomputed.
         train_state: where to begin; None: `init_train_state`.
         transform: applied to the features of each batch, such as `functools.partial(fnet.standardize, standardizer)`.
         sample_weight: `[rows]` of train, not negative.
@@ -117,12 +118,13 @@ def fit(
     used = np.arange(len(train.y)) if weights is None else np.flatnonzero(weights)
     if len(used) < min_size:
         raise ValueError(f"training needs at least {min_size} examples with a weight above 0, but got {len(used)}")
-    statistics_rows = slice(STATISTICS_ROWS) if weights is None else used[:STATISTICS_ROWS]
     slices = data.batch_slices(len(used), train_config.batch_size, min_size=min_size)
     if train_config.total_steps is None:
         total_steps = len(slices) * train_config.epochs
         train_config = dataclasses.replace(train_config, total_steps=total_steps)
-    init_key, order_key, step_key = frandom.split(key, 3)
+    init_key, order_key, step_key, statistics_key = frandom.split(key, 4)
+    # At random: the data may be sorted.
+    statistics_rows = used[frandom.permutation(statistics_key, len(used))[:STATISTICS_ROWS]]
     if train_state is None:
         train_state = init_train_state(init_key, config, train_config)
     _check_resumable(train_config, train_state, len(slices))
@@ -140,12 +142,13 @@ def fit(
         started = time.perf_counter()
         for i in range(first, len(slices)):
             rows = order[slices[i]]
+            x = transform(data.gather(train.x, rows))
             try:
                 train_state, _ = train_step(
                     config,
                     train_config,
                     train_state,
-                    transform(data.gather(train.x, rows)),
+                    x,
                     train.y.take(rows),
                     key=frandom.fold_in(step_key, int(train_state.step)),
                     sample_weight=None if weights is None else weights.take(rows),
@@ -156,6 +159,9 @@ def fit(
             except NonFiniteLossError as error:
                 step = int(train_state.step) + 1
                 raise NonFiniteLossError(error.loss, step, epoch + 1, train_state) from None
+            except ValueError:
+                _check_finite(x, rows)
+                raise
             stopping = stop is not None and stop()
             due = every is not None and int(train_state.step) % every == 0
             if i + 1 < len(slices) and (stopping or due):
@@ -225,7 +231,7 @@ def _recompute_statistics(
     train_config: TrainConfig,
     train_state: TrainState,
     x: Array,
-    rows: slice | Array,
+    rows: Array,
     transform: Transform,
 ) -> TrainState:
     """At the end of an epoch, batch-norm statistics for the parameters as they are, where the config asks for them.
@@ -235,10 +241,10 @@ def _recompute_statistics(
     """
     if train_state.ema is not None:
         params, _ = train_state.ema
-        state = recompute_state(config, params, x[rows], transform=transform)
+        state = recompute_state(config, params, data.gather(x, rows), transform=transform)
         return train_state._replace(ema=(params, state))
     if train_config.recompute_statistics:
-        state = recompute_state(config, train_state.params, x[rows], transform=transform)
+        state = recompute_state(config, train_state.params, data.gather(x, rows), transform=transform)
         return train_state._replace(state=state)
     return train_state
 
@@ -258,6 +264,14 @@ def _shard_of(shard: tuple[int, int], rows: int) -> slice:
     """The rows of a batch that process `rank` of `size` computes."""
     rank, size = shard
     return slice(rows * rank // size, rows * (rank + 1) // size)
+
+
+def _check_finite(x: Array, rows: Array) -> None:
+    """Raise a ValueError that names the row of the training data, where the features of a batch are not finite."""
+    for i, column in np.argwhere(~np.isfinite(x)):
+        raise ValueError(
+            f"x must be finite, but row {rows[i]} of the training data has {x[i, column]} in column {column}"
+        )
 
 
 def _check_resumable(train_config: TrainConfig, train_state: TrainState, steps_per_epoch: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import Dataset, MLPConfig, TrainConfig, TrainState, checkpoint, testing, train, tree
+from fnet import Dataset, MLPConfig, TrainConfig, TrainState, checkpoint, mlp, testing, train, tree
 from fnet import random as frandom
 
 KEY = frandom.key(0)
@@ -154,7 +154,7 @@ def test_stop_ends_after_a_step() -> None:
         (Dataset(np.zeros((4, 5)), np.array([0, 1, 0])), {}, "4 rows, but 3 labels"),
         (Dataset(np.zeros((4, 5)), np.zeros(4, int)), {}, "at least 2 classes"),
         (Dataset(np.zeros((0, 5)), np.zeros(0, int)), {}, "at least 2 examples"),
-        (Dataset(np.full((4, 5), np.nan), np.array([0, 1, 0, 1])), {}, r"x must be finite, but x\[0, 0\] is nan"),
+        (Dataset(np.full((4, 5), np.nan), np.array([0, 1, 0, 1])), {}, "x must be finite, but row"),
         (data(), {"train_config": TrainConfig(batch_size=1)}, "batches of at least 2"),
         (data(), {"train_config": TrainConfig(patience=1)}, "need validation data"),
         (data(), {"sample_weight": np.ones(3)}, "expected 50 sample weights"),
@@ -239,3 +239,38 @@ def test_rows_without_weight_are_not_in_the_recomputed_statistics(options: dict[
         next(fnet.fit(CONFIG, train_config, dataset, key=KEY, sample_weight=weights)) for dataset in (others, rows)
     )
     testing.assert_trees_equal(state, expected)
+
+
+def test_recomputed_statistics_are_of_all_rows_of_sorted_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "STATISTICS_ROWS", 400)
+    rows = data(2000)
+    rows = fnet.data.take(rows, np.argsort(rows.x[:, 0]))
+    train_config = TrainConfig(epochs=1, recompute_statistics=True)
+    ((state, _),) = fnet.fit(CONFIG, train_config, rows, key=KEY)
+    expected = fnet.recompute_state(CONFIG, state.params, rows.x[frandom.permutation(KEY, 2000)])
+    std = np.sqrt(expected[0].var)
+    assert np.all(np.abs(state.state[0].mean - expected[0].mean) < 0.2 * std)
+    np.testing.assert_allclose(state.state[0].var, expected[0].var, rtol=0.3)
+
+
+def test_features_that_are_not_finite_are_named_by_their_row() -> None:
+    rows = data()
+    x = rows.x.copy()
+    x[31, 2] = np.nan
+    with pytest.raises(ValueError, match="row 31 of the training data has nan in column 2"):
+        list(fnet.fit(CONFIG, TrainConfig(epochs=1, batch_size=8), rows._replace(x=x), key=KEY))
+
+
+def test_a_donated_step_does_not_write_to_the_best_parameters() -> None:
+    train_config = TrainConfig(ema_decay=0.5, keep="best")
+    before, batch = fnet.init_train_state(KEY, CONFIG, train_config), data(8)
+    expected = tree.map(np.copy, before.best)
+    memory = fnet.workspace(CONFIG, 8)
+    after, _ = fnet.train_step(CONFIG, train_config, before, batch.x, batch.y, key=KEY, donate=memory)
+    testing.assert_trees_equal(after.best, expected)
+
+
+@pytest.mark.parametrize("module", [mlp, train], ids=["mlp", "train"])
+def test_public_names_are_those_of_the_package_too(module: Any) -> None:
+    assert set(module.__all__) <= set(fnet.__all__)
+    assert all(getattr(fnet, name) is getattr(module, name) for name in module.__all__)
