@@ -123,9 +123,11 @@ def _load_csv(path: Path, label: str | None) -> Dataset:
         if not name:
             raise ValueError(f"{path}, line {line}: the label is empty")
     try:
-        labels = np.array([int(name) for name in names])
+        codes = [int(name) for name in names]
     except ValueError:
-        labels = np.array(names)
+        codes = []
+    # Integers only where nothing is lost: "007" and "7" are two labels.
+    labels = np.array(codes if [str(code) for code in codes] == names else names)
     return _datasets(str(path), (x, labels), None)[0]
 
 

@@ -24,7 +24,7 @@ def accuracy(logits_or_labels: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         ValueError: the numbers of examples differ, or there are none.
     """
     predictions, labels = np.asarray(logits_or_labels), np.asarray(labels)
-    if predictions.ndim == 2:
+    if predictions.ndim == 2 and predictions.shape[1] > 1:
         predictions = predictions.argmax(axis=1)
     if predictions.shape != labels.shape or labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"expected as many predictions as labels, but got {predictions.shape} and {labels.shape}")

@@ -114,6 +114,9 @@ def random_search(key: Key, space: Space, num: int) -> list[dict[str, Any]]:
     Raises:
         ValueError: there are not so many combinations.
     """
+    for name, values in space.items():
+        if not isinstance(values, Range) and len(values) == 0:
+            raise ValueError(f"there are no values to draw {name} from")
     found: dict[str, dict[str, Any]] = {}
     for draw in range(100 * num):
         if len(found) == num:

@@ -58,6 +58,7 @@ def test_npz(names: tuple[str, str], tmp_path: Path) -> None:
     [
         ("1,2,b\n3,4,a\n5,6,b\n", None, ("a", "b"), [1, 0, 1]),
         ("u,v,w\n1,2,7\n3,4,-1\n5,6,7\n", None, (-1, 7), [1, 0, 1]),
+        ("1,2,007\n3,4,7\n5,6,007\n", None, ("007", "7"), [0, 1, 0]),
         ("kind,u,v\ny,1,2\nn,3,4\ny,5,6\n", "kind", ("n", "y"), [1, 0, 1]),
         ('\ufeffu,v,w\r\n1,2,"a,b"\r\n\r\n3,4,c\r\n5,6,"a,b"\r\n', None, ("a,b", "c"), [0, 1, 0]),
     ],

@@ -130,7 +130,8 @@ def test_format_report() -> None:
 
 
 @pytest.mark.parametrize(
-    ("predictions", "labels"), [([0, 1], [0]), ([], []), ([[0.1, 0.9]], [0, 1]), (1, 1), ([[[0.5]]], [0]), ([0], [[0]])]
+    ("predictions", "labels"),
+    [([0, 1], [0]), ([], []), ([[0.1, 0.9]], [0, 1]), (1, 1), ([[[0.5]]], [0]), ([0], [[0]]), ([[1], [0]], [1, 0])],
 )
 def test_accuracy_of_what_does_not_fit(predictions: Any, labels: Any) -> None:
     with pytest.raises(ValueError, match="expected as many predictions as labels, but got"):

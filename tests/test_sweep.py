@@ -91,6 +91,11 @@ def test_random_combinations_are_different() -> None:
         sweep.random_search(fnet.random.key(0), space, 7)
 
 
+def test_nothing_to_draw_from_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no values to draw rate from"):
+        sweep.random_search(fnet.random.key(0), {"rate": ()}, 1)
+
+
 def test_content_hash_is_of_the_content() -> None:
     assert sweep.content_hash({"a": 1, "b": [0.1]}) == sweep.content_hash({"b": [0.1], "a": 1}) == "9db07c1c542df6e3"
     assert sweep.content_hash({"a": 1}) != sweep.content_hash({"a": 1.5})
