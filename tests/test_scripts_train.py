@@ -133,6 +133,18 @@ def test_another_job_is_not_resumed_and_an_unfinished_one_not_overwritten(tmp_pa
     assert len(checkpoint.steps(tmp_path / "checkpoints" / "member-0")) == 2
 
 
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_new_run_in_an_old_folder_leaves_nothing_of_the_old_one(resume: list[str], tmp_path: Path) -> None:
+    assert run("train.py", *SMALL, "--out", tmp_path).returncode == 0
+    (tmp_path / "accuracy.png").write_bytes(b"of the old run")
+    result = run("train.py", *SMALL, "--hidden", "8", "--seed", "3", *resume, "--out", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["network"]["sizes"], config["seed"]) == ([64, 8, 10], 3)
+    assert model.load(tmp_path / "model.npz").config.sizes == (64, 8, 10)
+    assert not (tmp_path / "accuracy.png").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
