@@ -9,6 +9,8 @@ the name of the folder, from epoch to epoch. The same command with the same seed
 byte. Interrupted, it saves a checkpoint, and --resume goes on from there to the same bits.
 """
 
+import _threads  # noqa: F401, I001  # before NumPy
+
 import argparse
 import contextlib
 import shlex

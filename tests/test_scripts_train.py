@@ -254,3 +254,29 @@ def test_threads_are_set_in_one_place() -> None:
     assert threads() == "1"
     assert threads(OMP_NUM_THREADS="3") == "3"
     assert threads("--threads", "2", OMP_NUM_THREADS="3") == "2"
+
+
+PROGRAMS = {path.stem for path in SCRIPTS.glob("[a-z]*.py")} - {"export", "inspect_model"}  # which compute nothing
+
+
+@pytest.mark.parametrize("script", sorted(PROGRAMS | {"_bench_workers"}))
+def test_threads_are_set_before_numpy_is_imported(script: str) -> None:
+    code = f"""
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print("OPENBLAS_NUM_THREADS =", os.environ.get("OPENBLAS_NUM_THREADS"))
+
+sys.meta_path.insert(0, Watch())
+sys.path.insert(0, {str(SCRIPTS)!r})
+sys.argv = ["{script}.py"]
+try:
+    import {script}
+except ImportError:
+    print("something is not installed")
+"""
+    env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert "OPENBLAS_NUM_THREADS = None" not in result.stdout
