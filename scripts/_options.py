@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _threads
+
 import fnet
 from fnet import Dataset, MLPConfig, TrainConfig
 from fnet.interop import tensorboard
@@ -122,7 +124,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--monitor", choices=("loss", "accuracy"), default="loss")
     group.add_argument("--patience", type=int, metavar="EPOCHS")
     group.add_argument("--seed", type=int, default=0)
-    group.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
+    _threads.add_option(group)
 
 
 def add_tensorboard_option(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@
 Writes table.md, results.csv and accuracy.png to DIR (default runs/ablate). Accuracy is that on the validation data.
 """
 
-import _threads  # noqa: F401, I001  # before NumPy
+import _threads  # noqa: I001  # before NumPy
 
 import argparse
 import csv
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the recipes' own, for small data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/ablate"), metavar="DIR")
-    parser.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
+    _threads.add_option(parser)
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []

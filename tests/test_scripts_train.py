@@ -254,6 +254,14 @@ def test_threads_are_set_in_one_place() -> None:
     assert threads() == "1"
     assert threads(OMP_NUM_THREADS="3") == "3"
     assert threads("--threads", "2", OMP_NUM_THREADS="3") == "2"
+    assert threads("--thr=2", "--test", "x", OMP_NUM_THREADS="3") == "2", "argparse takes abbreviations"
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two"])
+def test_a_bad_number_of_threads_is_an_error(number: str, tmp_path: Path) -> None:
+    result = run("train.py", *SMALL, "--threads", number, "--out", tmp_path)
+    assert result.returncode == 2
+    assert f"argument --threads: expected a number of at least 1, but got '{number}'" in result.stderr
 
 
 PROGRAMS = {path.stem for path in SCRIPTS.glob("[a-z]*.py")} - {"export", "inspect_model"}  # which compute nothing
