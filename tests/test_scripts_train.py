@@ -153,6 +153,7 @@ def test_a_new_run_in_an_old_folder_leaves_nothing_of_the_old_one(resume: list[s
         (["--hidden", "0"], "sizes must be positive"),
         (["--learning-rate", "-1"], "learning_rate must be a finite number of at least 0"),
         (["--valid-size", "5000"], "leaves one side empty"),
+        (["--label", "x"], "--label x names a column of a .csv, but --data is digits"),
         (["--patience", "2", "--valid-size", "0"], "need validation data"),
         (["--out", "/dev/null/here"], "Not a directory"),
     ],
@@ -209,6 +210,23 @@ def test_predictions_are_those_of_the_model(tmp_path: Path) -> None:
     assert classifier.temperature != 1
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert np.mean(predicted == test.y) == pytest.approx(metrics["test"]["accuracy"])
+
+
+def test_test_data_of_another_format_than_the_csv_with_a_label_column(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "data.csv")
+    train, _ = fnet.data.load(data, label="answer")
+    np.savez(tmp_path / "test.npz", x=train.x, y=np.array(train.classes)[train.y])
+    options = ["--label", "answer", "--test", tmp_path / "test.npz", "--hidden", "8", "--epochs", "1", "--quiet"]
+    result = run("train.py", "--data", data, *options, "--no-pictures", "--out", tmp_path / "run")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(read_csv(tmp_path / "run" / "predictions.csv")) == len(train.y)
+
+
+def test_sorted_data_are_refused_by_the_names_of_the_classes(tmp_path: Path) -> None:
+    (tmp_path / "sorted.csv").write_text("".join(f"{i},{'abc'[i // 20]}\n" for i in range(60)))
+    result = run("train.py", *SMALL, "--data", tmp_path / "sorted.csv", "--valid-size", "20", "--out", tmp_path)
+    assert result.returncode == 2
+    assert "all examples of the classes ['c'] are among the last 20 rows" in result.stderr
 
 
 @pytest.mark.parametrize("preset", ["report", "large"])
