@@ -76,8 +76,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.examples is None:
         args.examples = 12_800 if args.kind is grid else 50_000
-    if min(args.repeats, args.batch_size - 1, args.examples // args.batch_size, len(args.sizes) - 2) < 1:
+    if min(args.repeats, args.batch_size - 1, len(args.sizes) - 2) < 1 or args.examples < args.batch_size:
         parser.error("needs a repetition, a hidden layer, batches of 2 or more, and at least one of them")
+    if args.json is not None and not args.json.parent.is_dir():
+        parser.error(f"there is no folder {args.json.parent} for --json")
     return args
 
 

@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--raw", action="store_true", help="no StandardScaler in front")
     _threads.add_option(parser)
     args = parser.parse_args(argv)
+    if args.repeats < 1:
+        parser.error(f"--repeats must be at least 1, but got {args.repeats}")
     contenders: dict[str, Callable[..., Any]] = {"scikit-learn": Theirs, "fnet": Ours}
     if args.raw:
         contenders["fnet, standardize=True"] = partial(Ours, standardize=True)
