@@ -99,6 +99,9 @@ def main(argv: list[str] | None = None) -> int:
     except InterruptedRunError as interruption:
         print(interruption, file=sys.stderr)
         return 130
+    except KeyboardInterrupt:  # while it loads or writes, or a second one while it trains
+        print("interrupted", file=sys.stderr)
+        return 130
     except fnet.NonFiniteLossError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3

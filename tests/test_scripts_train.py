@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import train
 
 import fnet
 from fnet import checkpoint, model
@@ -99,6 +101,14 @@ def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(options: list[str],
         stops += 1
     assert stops
     assert results(tmp_path / "parts") == results(tmp_path / "whole")
+
+
+def test_ctrl_c_while_it_loads_is_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "make_job", Mock(side_effect=KeyboardInterrupt))
+    assert train.main(["--out", str(tmp_path)]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
 
 
 def stopped_run(out: Path, *options: str) -> None:
@@ -214,12 +224,12 @@ def test_predictions_are_those_of_the_model(tmp_path: Path) -> None:
 
 def test_test_data_of_another_format_than_the_csv_with_a_label_column(tmp_path: Path) -> None:
     data = write_csv(tmp_path / "data.csv")
-    train, _ = fnet.data.load(data, label="answer")
-    np.savez(tmp_path / "test.npz", x=train.x, y=np.array(train.classes)[train.y])
+    dataset, _ = fnet.data.load(data, label="answer")
+    np.savez(tmp_path / "test.npz", x=dataset.x, y=np.array(dataset.classes)[dataset.y])
     options = ["--label", "answer", "--test", tmp_path / "test.npz", "--hidden", "8", "--epochs", "1", "--quiet"]
     result = run("train.py", "--data", data, *options, "--no-pictures", "--out", tmp_path / "run")
     assert (result.returncode, result.stderr) == (0, "")
-    assert len(read_csv(tmp_path / "run" / "predictions.csv")) == len(train.y)
+    assert len(read_csv(tmp_path / "run" / "predictions.csv")) == len(dataset.y)
 
 
 def test_sorted_data_are_refused_by_the_names_of_the_classes(tmp_path: Path) -> None:
