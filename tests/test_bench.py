@@ -75,7 +75,6 @@ def test_leaves_out_and_names_what_is_not_installed(
     assert rows(text, "jax") == 0
 
 
-@pytest.mark.slow
 def test_the_others_train_as_much_and_learn(tmp_path: Path) -> None:
     packages = {"torch-fused": "torch", "jax-scan": "optax", "sklearn": "sklearn"}
     names = [name for name, package in packages.items() if importlib.util.find_spec(package)]
