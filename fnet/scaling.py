@@ -43,8 +43,9 @@ def fit_standardizer(x: npt.ArrayLike, *, power: float = 1.0) -> Standardizer:
     if not 0 <= power <= 1:
         raise ValueError(f"power must be in [0, 1], but got {power}")
     first = np.asarray(x[0], np.float64)  # taken off, so that a constant feature has a std of exactly 0
-    shift = _sum_of_chunks(x, lambda part: part - first) / len(x)
-    std = np.sqrt(_sum_of_chunks(x, lambda part: np.square(part - first - shift)) / len(x))
+    with np.errstate(invalid="ignore"):  # of infinite features, which are found below
+        shift = _sum_of_chunks(x, lambda part: part - first) / len(x)
+        std = np.sqrt(_sum_of_chunks(x, lambda part: np.square(part - first - shift)) / len(x))
     if not np.isfinite(std).all():
         column = int(np.argmin(np.isfinite(std)))
         raise ValueError(f"x must be finite, but feature {column} is not everywhere")

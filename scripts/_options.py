@@ -211,7 +211,10 @@ def _load_test(path: str, label: str | None, train: Dataset) -> Dataset:
     names = [(test.classes or ())[code] for code in test.y]
     if test.x.shape[1] != train.x.shape[1]:
         raise ValueError(f"{path}: expected {train.x.shape[1]} features as in training, got {test.x.shape[1]}")
-    return Dataset(test.x, fnet.data.encode_labels(names, classes), classes)
+    try:
+        return Dataset(test.x, fnet.data.encode_labels(names, classes), classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _split(args: argparse.Namespace, train: Dataset) -> tuple[Dataset, Dataset]:

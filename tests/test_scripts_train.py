@@ -232,6 +232,14 @@ def test_test_data_of_another_format_than_the_csv_with_a_label_column(tmp_path: 
     assert len(read_csv(tmp_path / "run" / "predictions.csv")) == len(dataset.y)
 
 
+def test_test_data_of_other_classes_are_refused_by_name(tmp_path: Path) -> None:
+    data, test = write_csv(tmp_path / "data.csv"), tmp_path / "test.csv"
+    test.write_text("1,2,3,perhaps\n1,2,3,yes\n")
+    result = run("train.py", *SMALL, "--data", data, "--test", test, "--out", tmp_path / "run")
+    assert result.returncode == 2
+    assert result.stderr == f"error: {test}: labels ['perhaps'] are none of the classes ['no', 'yes']\n"
+
+
 def test_sorted_data_are_refused_by_the_names_of_the_classes(tmp_path: Path) -> None:
     (tmp_path / "sorted.csv").write_text("".join(f"{i},{'abc'[i // 20]}\n" for i in range(60)))
     result = run("train.py", *SMALL, "--data", tmp_path / "sorted.csv", "--valid-size", "20", "--out", tmp_path)
