@@ -41,9 +41,9 @@ def load(path: str | Path, *, label: str | None = None) -> tuple[Dataset, Datase
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
+    if label is not None and path.suffix.lower() != ".csv":
+        raise ValueError(f"label={label!r} names a column of a csv, but {path} is none")
     if path.is_dir():
-        if label is not None:
-            raise ValueError(f"label={label!r} names a column of a csv, but {path} is a folder")
         return _load_folder(path)
     match path.suffix.lower():
         case ".npz":

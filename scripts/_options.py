@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _threads
+
 import fnet
 from fnet import Dataset, MLPConfig, TrainConfig
 from fnet.interop import tensorboard
@@ -122,7 +124,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--monitor", choices=("loss", "accuracy"), default="loss")
     group.add_argument("--patience", type=int, metavar="EPOCHS")
     group.add_argument("--seed", type=int, default=0)
-    group.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
+    _threads.add_option(group)
 
 
 def add_tensorboard_option(parser: argparse.ArgumentParser) -> None:
@@ -164,6 +166,8 @@ def defaults(**changes: Any) -> argparse.Namespace:
 def load_data(args: argparse.Namespace) -> Data:
     """Training, validation and test data as the options say."""
     test: Dataset | None
+    if args.label is not None and args.data in ("digits", "synthetic"):
+        raise ValueError(f"--label {args.label} names a column of a .csv, but --data is {args.data}")
     if args.data == "digits":
         name, (train, test) = "digits", fnet.data.digits()
     elif args.data == "synthetic":
@@ -202,12 +206,15 @@ def train_config(args: argparse.Namespace) -> TrainConfig:
 
 
 def _load_test(path: str, label: str | None, train: Dataset) -> Dataset:
-    test, _ = fnet.data.load(path, label=label)
+    test, _ = fnet.data.load(path, label=label if Path(path).suffix.lower() == ".csv" else None)
     classes = train.classes or ()
     names = [(test.classes or ())[code] for code in test.y]
     if test.x.shape[1] != train.x.shape[1]:
         raise ValueError(f"{path}: expected {train.x.shape[1]} features as in training, got {test.x.shape[1]}")
-    return Dataset(test.x, fnet.data.encode_labels(names, classes), classes)
+    try:
+        return Dataset(test.x, fnet.data.encode_labels(names, classes), classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _split(args: argparse.Namespace, train: Dataset) -> tuple[Dataset, Dataset]:
@@ -216,7 +223,8 @@ def _split(args: argparse.Namespace, train: Dataset) -> tuple[Dataset, Dataset]:
     size = fnet.data.num_rows(args.valid_size, len(train.y))
     first = fnet.data.take(train, slice(0, len(train.y) - size))
     last = fnet.data.take(train, slice(len(train.y) - size, None))
-    missing = sorted(set(train.y.tolist()) - set(first.y.tolist()))
+    codes = sorted(set(train.y.tolist()) - set(first.y.tolist()))
+    missing = codes if train.classes is None else [train.classes[code] for code in codes]
     if missing:
         raise ValueError(
             f"all examples of the classes {missing} are among the last {size} rows, as in sorted data: "
@@ -230,4 +238,7 @@ def size(text: str) -> float | int:
 
 
 def _class_weight(text: str) -> str | tuple[float, ...]:
-    return text if text == "balanced" else tuple(float(part) for part in text.split(","))
+    try:
+        return text if text == "balanced" else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected balanced or a number a class, W,W,…, but got {text!r}") from None

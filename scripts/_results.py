@@ -25,6 +25,8 @@ from fnet.checkpoint import write_atomically
 from fnet.interop import tensorboard
 from fnet.model import Model
 
+PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png")
+
 
 class Job(NamedTuple):
     """All that decides the outcome of a run."""
@@ -69,11 +71,14 @@ def prepare_folder(out: Path, job: Job, *, resume: bool) -> None:
     if unfinished and not resume:
         raise ValueError(f"{out} holds an unfinished run: add --resume to go on with it, or remove it")
     out.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        for old in [*(out / "checkpoints").glob("member-*/step-*.npz"), *out.glob("metrics.json")]:
-            old.unlink()
-    elif (out / "config.json").exists():
+    saved = list((out / "checkpoints").glob("member-*/step-*.npz"))
+    if resume and saved and (out / "config.json").exists():
         return
+    if not resume:
+        for old in saved:
+            old.unlink()
+    for name in ("metrics.json", *PICTURES):  # which this run may not come to write, or not at all
+        (out / name).unlink(missing_ok=True)
     write_json(out / "config.json", {**job.description, **circumstances(job)})
 
 

@@ -3,10 +3,11 @@
     python scripts/ablate_recipe.py --data PATH --valid-size 5000
     python scripts/ablate_recipe.py --data digits breast_cancer wine --seeds 5     the last two from scikit-learn
 
-Writes table.md, results.csv and accuracy.png to DIR (default runs/ablate). Accuracy is that on the validation data.
+Writes table.md, results.csv and, with matplotlib, a picture of each data set to DIR (default runs/ablate). Accuracy is
+that on the validation data.
 """
 
-import _threads  # noqa: F401, I001  # before NumPy
+import _threads  # noqa: I001  # before NumPy
 
 import argparse
 import csv
@@ -61,26 +62,37 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the recipes' own, for small data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/ablate"), metavar="DIR")
-    parser.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
+    _threads.add_option(parser)
     args = parser.parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
+    if args.seeds < 1:
+        parser.error(f"--seeds must be at least 1, but got {args.seeds}")
+    if not args.valid_size:
+        parser.error("recipes are compared on validation rows, so --valid-size must not be 0")
     outcomes: list[Outcome] = []
     try:
+        args.out.mkdir(parents=True, exist_ok=True)
         for source in args.data:
             for recipe in recipes():
                 for seed in range(args.seeds):
                     outcomes.append(train(source, recipe, seed, args))
                     print(describe(outcomes[-1]), flush=True)
-    except (OSError, ValueError, ImportError) as error:
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, TypeError, ImportError, fnet.NonFiniteLossError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     text = table(outcomes)
     (args.out / "table.md").write_text(text + "\n")
     with (args.out / "results.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([Outcome._fields, *outcomes])
-    for source in args.data:
-        draw([o for o in outcomes if o.data == Path(source).stem], args.out / f"{Path(source).stem}.png")
-    print(f"\n{text}\n\nResults are in {args.out}")
+    print(f"\n{text}\n")
+    try:
+        for name in dict.fromkeys(outcome.data for outcome in outcomes):
+            draw([outcome for outcome in outcomes if outcome.data == name], args.out / f"{name}.png")
+    except ImportError as error:
+        print(f"No pictures: {error}\n")
+    print(f"Results are in {args.out}")
     return 0
 
 

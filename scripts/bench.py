@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--examples", type=int, metavar="N", help="an epoch, cut to whole batches (default 50000; --grid: 12800)"
     )
     parser.add_argument("--repeats", type=int, default=5, metavar="N")
-    parser.add_argument("--threads", type=int, default=int(os.environ[_threads.VARIABLES[0]]), metavar="N")
+    parser.add_argument("--threads", type=_threads.number, default=int(os.environ[_threads.VARIABLES[0]]), metavar="N")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--only", nargs="+", choices=tuple(CONTENDERS), default=tuple(CONTENDERS), metavar="NAME")
     parser.add_argument("--rows", type=int, default=2_000_000, metavar="N", help="of the file of --memory")
@@ -76,8 +76,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.examples is None:
         args.examples = 12_800 if args.kind is grid else 50_000
-    if min(args.threads, args.repeats, args.batch_size - 1, args.examples // args.batch_size, len(args.sizes) - 2) < 1:
-        parser.error("needs a thread, a repetition, a hidden layer, batches of 2 or more, and at least one of them")
+    if min(args.repeats, args.batch_size - 1, len(args.sizes) - 2) < 1 or args.examples < args.batch_size:
+        parser.error("needs a repetition, a hidden layer, batches of 2 or more, and at least one of them")
+    if args.json is not None and not args.json.parent.is_dir():
+        parser.error(f"there is no folder {args.json.parent} for --json")
     return args
 
 

@@ -7,7 +7,7 @@ repeats; the difference is of the same folds and seeds. A StandardScaler stands 
 fnet is there twice, the second time with standardize=True.
 """
 
-import _threads  # noqa: F401, I001  # before NumPy
+import _threads  # noqa: I001  # before NumPy
 
 import argparse
 import time
@@ -39,8 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="of cross-validation (default 10)")
     parser.add_argument("--data", nargs="+", choices=tuple(DATASETS), default=tuple(DATASETS))
     parser.add_argument("--raw", action="store_true", help="no StandardScaler in front")
-    parser.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
+    _threads.add_option(parser)
     args = parser.parse_args(argv)
+    if args.repeats < 1:
+        parser.error(f"--repeats must be at least 1, but got {args.repeats}")
     contenders: dict[str, Callable[..., Any]] = {"scikit-learn": Theirs, "fnet": Ours}
     if args.raw:
         contenders["fnet, standardize=True"] = partial(Ours, standardize=True)

@@ -5,7 +5,7 @@
 DATA is a .npy or a .csv of features, standardized here with the statistics of the training data.
 """
 
-import _threads  # noqa: F401, I001  # before NumPy
+import _threads  # noqa: I001  # before NumPy
 
 import argparse
 import csv
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help="features: a .npy, or a .csv with or without header")
     parser.add_argument("--out", type=Path, help="a .csv to write; otherwise it is printed")
     parser.add_argument("--proba", action="store_true", help="add a column of probability a class")
-    parser.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
+    _threads.add_option(parser)
     args = parser.parse_args(argv)
     try:
         classifier = model.load(args.model)

@@ -8,7 +8,7 @@ gets train_data.npy, train_label.npy, test_data.npy and test_label.npy, which
 disk.
 """
 
-import _threads  # noqa: F401, I001  # before NumPy
+import _threads  # noqa: I001  # before NumPy
 
 import argparse
 import gzip
@@ -222,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("archive", type=Path, help="cifar-10-binary.tar.gz")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--components", type=int, default=128, metavar="N")
-    parser.add_argument("--threads", type=int, metavar="N", help="BLAS threads (default 1)")
+    _threads.add_option(parser)
     args = parser.parse_args(argv)
     try:
         check_components(args.components, PIXELS)

@@ -1,6 +1,6 @@
 """Every study of the report over several seeds, and for each of its findings whether it is confirmed.
 
-    python scripts/reproduce.py                                        on the embedded digits, a few minutes
+    python scripts/reproduce.py                                        on the embedded digits, about a minute
     python scripts/reproduce.py --data PATH --valid-size 5000 --out DIR
 
 The best model (Fig. 5-7, Tables I and II), number of layers, hidden size, learning rate, batch size, dropout, optimizer

@@ -18,6 +18,7 @@ import _executors  # noqa: I001  # before NumPy
 
 import argparse
 import itertools
+import shlex
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -230,21 +231,26 @@ def best_text(best: Trial, retrained: Sequence[Trial]) -> str:
 
 
 def train_command(run: Run) -> str:
-    """How scripts/train.py trains the same network."""
-    words = [f"python scripts/train.py --seed {run.seed}"]
+    """How scripts/train.py trains the same network on the same rows."""
+    words = ["python", "scripts/train.py", "--seed", str(run.seed)]
     if run.source.data != "digits":
-        words.append("--data PATH")
-    for name, value in run.options.items():
+        words += ["--data", "PATH"]
+    options = {**run.options, **run.source._asdict()}
+    del options["data"]
+    defaults = vars(_options.defaults())
+    for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
-        if value == _runs.default_options()[name]:
+        if value == defaults[name]:
             continue
         if name == "batch_norm":
             words.append("--no-batch-norm")
         elif isinstance(value, bool):
             words.append(option)
+        elif name == "class_weight":
+            words += [option, value if isinstance(value, str) else ",".join(map(str, value))]
         else:
-            words.append(f"{option} {' '.join(map(str, value)) if isinstance(value, list) else value}".rstrip())
-    return " ".join(words)
+            words += [option, *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)
 
 
 def write_results(

@@ -9,6 +9,8 @@ the name of the folder, from epoch to epoch. The same command with the same seed
 byte. Interrupted, it saves a checkpoint, and --resume goes on from there to the same bits.
 """
 
+import _threads  # noqa: F401, I001  # before NumPy
+
 import argparse
 import contextlib
 import shlex
@@ -35,6 +37,10 @@ class Processes(NamedTuple):
     size: int
     sum: fnet.nn.Reduce  # of an array over all processes
     any: Callable[[bool], bool]  # whether it is True in one of them
+    abort: Callable[[int], None]  # end the others, which would wait for this one
+
+
+ALONE = Processes(0, 1, fnet.nn.identity, bool, lambda code: None)
 
 
 class InterruptedRunError(Exception):
@@ -73,9 +79,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
+    args, processes = parse_args(argv), ALONE
     try:
-        processes = mpi_processes() if args.mpi else Processes(0, 1, fnet.nn.identity, bool)
+        if args.mpi:
+            processes = mpi_processes()
         _options.prepare_tensorboard(args.tensorboard)
         job = make_job(args)
         out = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.data.name}"
@@ -97,11 +104,15 @@ def main(argv: list[str] | None = None) -> int:
     except InterruptedRunError as interruption:
         print(interruption, file=sys.stderr)
         return 130
+    except KeyboardInterrupt:  # while it loads or writes, or a second one while it trains
+        print("interrupted", file=sys.stderr)
+        return 130
     except fnet.NonFiniteLossError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
     except (OSError, ValueError, TypeError, ImportError, OtherJobError) as error:
         print(f"error: {error}", file=sys.stderr)
+        processes.abort(2)
         return 2
     return 0
 
@@ -119,7 +130,11 @@ def mpi_processes() -> Processes:
         world.Allreduce(np.ascontiguousarray(array), total)
         return total
 
-    return Processes(world.rank, world.size, sum_over, lambda flag: world.allreduce(flag, MPI.LOR))
+    def abort(code: int) -> None:
+        if world.size > 1:
+            world.Abort(code)
+
+    return Processes(world.rank, world.size, sum_over, lambda flag: world.allreduce(flag, MPI.LOR), abort)
 
 
 # Training -------------------------------------------------------------------------------------------------------------

@@ -46,6 +46,22 @@ def test_prints_tables_and_writes_all_times(tmp_path: Path, capsys: pytest.Captu
     assert result["left_out"] == {}
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--json", "no/such/folder/bench.json"], "there is no folder no/such/folder"),
+        (["--batch-size", "0"], "batches of 2 or more"),
+        (["--threads", "0"], "expected a number of at least 1"),
+    ],
+)
+def test_bad_options_are_errors_before_anything_is_measured(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        bench.main([*TINY, *options])
+    assert message in capsys.readouterr().err
+
+
 def test_leaves_out_and_names_what_is_not_installed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,7 +75,6 @@ def test_leaves_out_and_names_what_is_not_installed(
     assert rows(text, "jax") == 0
 
 
-@pytest.mark.slow
 def test_the_others_train_as_much_and_learn(tmp_path: Path) -> None:
     packages = {"torch-fused": "torch", "jax-scan": "optax", "sklearn": "sklearn"}
     names = [name for name, package in packages.items() if importlib.util.find_spec(package)]

@@ -91,6 +91,13 @@ def test_a_csv_without_the_named_column(tmp_path: Path) -> None:
         loading.load(tmp_path / "d.csv", label="w")
 
 
+def test_a_label_column_of_what_is_no_csv(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=Y)
+    for path in (tmp_path, tmp_path / "d.npz"):
+        with pytest.raises(ValueError, match=r"label='w' names a column of a csv, but .* is none"):
+            loading.load(path, label="w")
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

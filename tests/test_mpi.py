@@ -13,16 +13,17 @@ from fnet import model, testing
 SCRIPT = Path(__file__).parent.parent / "scripts" / "train.py"
 
 
-def find_mpiexec() -> str | None:
-    return shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+def find_mpiexec() -> str:
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    path = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if path is None:
+        pytest.skip("no mpiexec on this machine")
+    return path
 
 
 @pytest.mark.parametrize("options", [["--mixup", "0.4"], ["--no-batch-norm", "--clip-norm", "1"]])
 def test_two_ranks_give_what_one_process_gives(tmp_path: Path, options: list[str]) -> None:
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
     mpiexec = find_mpiexec()
-    if mpiexec is None:
-        pytest.skip("no mpiexec on this machine")
     common = [str(SCRIPT), "--quiet", "--epochs", "2", "--hidden", "32", "32", "--dtype", "float64", *options]
     one = [sys.executable, *common, "--out", str(tmp_path / "one")]
     two = [mpiexec, "-n", "2", sys.executable, *common, "--mpi", "--out", str(tmp_path / "two")]
@@ -33,3 +34,11 @@ def test_two_ranks_give_what_one_process_gives(tmp_path: Path, options: list[str
     testing.assert_trees_close(got.members, expected.members, rtol=1e-7, atol=1e-9)
     histories = [(tmp_path / name / "history.csv").read_text().splitlines() for name in ("one", "two")]
     assert len(histories[0]) == len(histories[1]) == 3
+
+
+def test_an_error_of_one_rank_ends_the_others(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    command = [find_mpiexec(), "-n", "2", sys.executable, str(SCRIPT), "--mpi", "--quiet", "--out", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode != 0
+    assert f"error: {tmp_path} holds an unfinished run" in result.stderr

@@ -13,6 +13,12 @@ KEY = frandom.key(0)
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
 
 
+@pytest.mark.parametrize("bad", [[np.inf, 1], [1, np.inf], [np.nan, 1], [np.inf, -np.inf]])
+def test_features_that_are_not_finite_are_named(bad: list[float]) -> None:
+    with pytest.raises(ValueError, match="feature 1 is not everywhere"):
+        fnet.fit_standardizer(np.array([[0, 1], bad]).T)
+
+
 def test_standardizer() -> None:
     x = np.concatenate([1000 + frandom.normal(KEY, (9000, 3)), np.full((9000, 1), 0.1, np.float32)], axis=1)
     standardizer = fnet.fit_standardizer(x)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import reproduce
 import sweep
+import train
 
 import fnet
 
@@ -56,6 +58,23 @@ def test_sweep_ranks_and_trains_the_best_again(tmp_path: Path, capsys: pytest.Ca
     assert str(tmp_path) not in text
     assert len(list((tmp_path / "runs").glob("*.json"))) == 5
     assert len(rows(tmp_path / "timings.csv")) == 6
+
+
+def test_the_command_of_the_best_trains_the_same_network_on_the_same_rows(tmp_path: Path) -> None:
+    weights = ",".join(["1"] * 9 + ["2"])
+    changes = ["--valid-size", "0.25", "--valid-split", "random", "--class-weight", weights, "--no-batch-norm"]
+    assert run_sweep(tmp_path, "--grid", "dropout=0.1", "--nesterov", "--retrain-seeds", "0", *changes) == 0
+    (command,) = re.findall(r"^    python scripts/train\.py (.*)$", (tmp_path / "table.md").read_text(), re.M)
+    out = tmp_path / "trained"
+    assert train.main([*shlex.split(command), "--out", str(out), "--quiet", "--no-pictures"]) == 0
+    (path,) = (tmp_path / "runs").glob("*.json")
+    stored = json.loads(path.read_text())
+    repeated = json.loads((out / "config.json").read_text())
+    assert {name: repeated[name] for name in ("network", "training", "seed")} == {
+        name: stored["run"][name] for name in ("network", "training", "seed")
+    }
+    (history,) = rows(out / "history.csv")
+    assert float(history["valid_loss"]) == _runs.records(stored["outcome"])[0].valid_loss
 
 
 def test_finished_runs_are_not_trained_again(

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import train
 
 import fnet
 from fnet import checkpoint, model
@@ -101,6 +103,14 @@ def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(options: list[str],
     assert results(tmp_path / "parts") == results(tmp_path / "whole")
 
 
+def test_ctrl_c_while_it_loads_is_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "make_job", Mock(side_effect=KeyboardInterrupt))
+    assert train.main(["--out", str(tmp_path)]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
 def stopped_run(out: Path, *options: str) -> None:
     """A run with checkpoints that did not come to its end."""
     assert run("train.py", *SMALL, "--checkpoint-every", "3", *options, "--out", out).returncode == 0
@@ -133,6 +143,18 @@ def test_another_job_is_not_resumed_and_an_unfinished_one_not_overwritten(tmp_pa
     assert len(checkpoint.steps(tmp_path / "checkpoints" / "member-0")) == 2
 
 
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_new_run_in_an_old_folder_leaves_nothing_of_the_old_one(resume: list[str], tmp_path: Path) -> None:
+    assert run("train.py", *SMALL, "--out", tmp_path).returncode == 0
+    (tmp_path / "accuracy.png").write_bytes(b"of the old run")
+    result = run("train.py", *SMALL, "--hidden", "8", "--seed", "3", *resume, "--out", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["network"]["sizes"], config["seed"]) == ([64, 8, 10], 3)
+    assert model.load(tmp_path / "model.npz").config.sizes == (64, 8, 10)
+    assert not (tmp_path / "accuracy.png").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -141,6 +163,7 @@ def test_another_job_is_not_resumed_and_an_unfinished_one_not_overwritten(tmp_pa
         (["--hidden", "0"], "sizes must be positive"),
         (["--learning-rate", "-1"], "learning_rate must be a finite number of at least 0"),
         (["--valid-size", "5000"], "leaves one side empty"),
+        (["--label", "x"], "--label x names a column of a .csv, but --data is digits"),
         (["--patience", "2", "--valid-size", "0"], "need validation data"),
         (["--out", "/dev/null/here"], "Not a directory"),
     ],
@@ -199,6 +222,31 @@ def test_predictions_are_those_of_the_model(tmp_path: Path) -> None:
     assert np.mean(predicted == test.y) == pytest.approx(metrics["test"]["accuracy"])
 
 
+def test_test_data_of_another_format_than_the_csv_with_a_label_column(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "data.csv")
+    dataset, _ = fnet.data.load(data, label="answer")
+    np.savez(tmp_path / "test.npz", x=dataset.x, y=np.array(dataset.classes)[dataset.y])
+    options = ["--label", "answer", "--test", tmp_path / "test.npz", "--hidden", "8", "--epochs", "1", "--quiet"]
+    result = run("train.py", "--data", data, *options, "--no-pictures", "--out", tmp_path / "run")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(read_csv(tmp_path / "run" / "predictions.csv")) == len(dataset.y)
+
+
+def test_test_data_of_other_classes_are_refused_by_name(tmp_path: Path) -> None:
+    data, test = write_csv(tmp_path / "data.csv"), tmp_path / "test.csv"
+    test.write_text("1,2,3,perhaps\n1,2,3,yes\n")
+    result = run("train.py", *SMALL, "--data", data, "--test", test, "--out", tmp_path / "run")
+    assert result.returncode == 2
+    assert result.stderr == f"error: {test}: labels ['perhaps'] are none of the classes ['no', 'yes']\n"
+
+
+def test_sorted_data_are_refused_by_the_names_of_the_classes(tmp_path: Path) -> None:
+    (tmp_path / "sorted.csv").write_text("".join(f"{i},{'abc'[i // 20]}\n" for i in range(60)))
+    result = run("train.py", *SMALL, "--data", tmp_path / "sorted.csv", "--valid-size", "20", "--out", tmp_path)
+    assert result.returncode == 2
+    assert "all examples of the classes ['c'] are among the last 20 rows" in result.stderr
+
+
 @pytest.mark.parametrize("preset", ["report", "large"])
 def test_calibration_without_validation_data_is_refused(preset: str, tmp_path: Path) -> None:
     result = run("train.py", *SMALL, "--preset", preset, "--calibrate", "--valid-size", "0", "--out", tmp_path / "run")
@@ -242,3 +290,37 @@ def test_threads_are_set_in_one_place() -> None:
     assert threads() == "1"
     assert threads(OMP_NUM_THREADS="3") == "3"
     assert threads("--threads", "2", OMP_NUM_THREADS="3") == "2"
+    assert threads("--thr=2", "--test", "x", OMP_NUM_THREADS="3") == "2", "argparse takes abbreviations"
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two"])
+def test_a_bad_number_of_threads_is_an_error(number: str, tmp_path: Path) -> None:
+    result = run("train.py", *SMALL, "--threads", number, "--out", tmp_path)
+    assert result.returncode == 2
+    assert f"argument --threads: expected a number of at least 1, but got '{number}'" in result.stderr
+
+
+PROGRAMS = {path.stem for path in SCRIPTS.glob("[a-z]*.py")} - {"export", "inspect_model"}  # which compute nothing
+
+
+@pytest.mark.parametrize("script", sorted(PROGRAMS | {"_bench_workers"}))
+def test_threads_are_set_before_numpy_is_imported(script: str) -> None:
+    code = f"""
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print("OPENBLAS_NUM_THREADS =", os.environ.get("OPENBLAS_NUM_THREADS"))
+
+sys.meta_path.insert(0, Watch())
+sys.path.insert(0, {str(SCRIPTS)!r})
+sys.argv = ["{script}.py"]
+try:
+    import {script}
+except ImportError:
+    print("something is not installed")
+"""
+    env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert "OPENBLAS_NUM_THREADS = None" not in result.stdout
