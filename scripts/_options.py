@@ -78,7 +78,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--valid-split",
         choices=("last", "random"),
         default="last",
-        help="take the last rows, the same for every seed (default), or a random stratified sample",
+        help="the last rows (default), or a random stratified sample; the same for every seed",
     )
     group.add_argument("--power", type=float, default=1.0, help="divide features by std ** POWER (default 1)")
 
@@ -107,8 +107,10 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", type=int, default=64)
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="adam")
     group.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
-    group.add_argument("--schedule", choices=SCHEDULES, default="constant")
-    group.add_argument("--warmup", type=float, default=TrainConfig.warmup)
+    group.add_argument("--schedule", choices=SCHEDULES, default="constant", help="of the learning rate")
+    group.add_argument(
+        "--warmup", type=float, default=TrainConfig.warmup, help="share of the steps; warmup_cosine, onecycle"
+    )
     group.add_argument("--momentum", type=float, default=TrainConfig.momentum, help="of sgd")
     group.add_argument("--nesterov", action="store_true", help="of sgd")
     group.add_argument("--weight-decay", type=float, default=0.0)
@@ -116,13 +118,15 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--clip-norm", type=float, metavar="NORM")
     group.add_argument("--label-smoothing", type=float, default=0.0)
     group.add_argument("--class-weight", type=_class_weight, metavar="balanced|W,W,…", help="weights of the classes")
-    group.add_argument("--mixup", type=float, metavar="ALPHA")
-    group.add_argument("--input-noise", type=float, default=0.0, metavar="STD")
-    group.add_argument("--ema-decay", type=float, metavar="DECAY")
+    group.add_argument(
+        "--mixup", type=float, metavar="ALPHA", help="mix pairs of examples, by shares from beta(ALPHA, ALPHA)"
+    )
+    group.add_argument("--input-noise", type=float, default=0.0, metavar="STD", help="added to the scaled features")
+    group.add_argument("--ema-decay", type=float, metavar="DECAY", help="average the parameters over the steps")
     group.add_argument("--recompute-statistics", action="store_true", help="of batch norms")
-    group.add_argument("--keep", choices=("last", "best"), default="last")
-    group.add_argument("--monitor", choices=("loss", "accuracy"), default="loss")
-    group.add_argument("--patience", type=int, metavar="EPOCHS")
+    group.add_argument("--keep", choices=("last", "best"), default="last", help="which epoch's network")
+    group.add_argument("--monitor", choices=("loss", "accuracy"), default="loss", help="what the best epoch is best in")
+    group.add_argument("--patience", type=int, metavar="EPOCHS", help="stop when so many were no better")
     group.add_argument("--seed", type=int, default=0)
     _threads.add_option(group)
 
@@ -219,7 +223,8 @@ def _load_test(path: str, label: str | None, train: Dataset) -> Dataset:
 
 def _split(args: argparse.Namespace, train: Dataset) -> tuple[Dataset, Dataset]:
     if args.valid_split == "random":
-        return fnet.data.train_test_split(fnet.random.key(args.seed), train, args.valid_size)
+        # The same rows for every seed, so that seeds can be compared.
+        return fnet.data.train_test_split(fnet.random.key(0), train, args.valid_size)
     size = fnet.data.num_rows(args.valid_size, len(train.y))
     first = fnet.data.take(train, slice(0, len(train.y) - size))
     last = fnet.data.take(train, slice(len(train.y) - size, None))

@@ -49,6 +49,7 @@ def make_job(args: argparse.Namespace) -> Job:
         "training": json_like(dataclasses.asdict(train_config)),
         "seed": args.seed,
         "ensemble": args.ensemble,
+        "calibrate": bool(args.calibrate) and data.valid is not None,
         "standardizer": fnet.data.fingerprint(fnet.Dataset(np.stack(data.standardizer), np.zeros(2, np.int64))),
         "data": {
             split: dataset and {"rows": len(dataset.y), "sha256": fnet.data.fingerprint(dataset)}

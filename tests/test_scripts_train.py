@@ -134,9 +134,13 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_is_skipped(tmp_path: Path) -
 
 def test_another_job_is_not_resumed_and_an_unfinished_one_not_overwritten(tmp_path: Path) -> None:
     stopped_run(tmp_path)
-    result = run("train.py", *SMALL, "--learning-rate", "0.002", "--out", tmp_path, "--resume")
-    assert result.returncode == 2
-    assert "training.learning_rate: 0.0005 in the checkpoint, 0.002 now" in result.stderr
+    for options, difference in (
+        (["--learning-rate", "0.002"], "training.learning_rate: 0.0005 in the checkpoint, 0.002 now"),
+        (["--calibrate"], "calibrate: False in the checkpoint, True now"),
+    ):
+        result = run("train.py", *SMALL, *options, "--out", tmp_path, "--resume")
+        assert result.returncode == 2
+        assert difference in result.stderr
     result = run("train.py", *SMALL, "--out", tmp_path)
     assert result.returncode == 2
     assert "holds an unfinished run: add --resume" in result.stderr
