@@ -87,6 +87,8 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         OSError: the file cannot be written; the old one is still there.
     """
     path = Path(path)
+    if not path.parent.is_dir():  # else the message would be of the temporary file
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -122,6 +122,11 @@ def test_a_full_disk_leaves_the_old_file(function: str, tmp_path: Path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["tree.npz"]
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+        checkpoint.save(tmp_path / "nowhere" / "tree.npz", (np.ones(2),))
+
+
 def test_the_newest_two_steps_are_kept(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".step-1.npz.x.tmp").write_bytes(b"left by a process that was killed")
