@@ -31,7 +31,7 @@ BEST: dict[str, Any] = {
 LARGE: dict[str, Any] = {
     **BEST,
     "hidden": [1024, 1024, 1024],
-    "dropout": 0.4,
+    "dropout": 0.5,
     "batch_size": 256,
     "input_noise": 0.5,
     "epochs": 90,
