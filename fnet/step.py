@@ -73,14 +73,13 @@ def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | No
     train_config = train_config or TrainConfig()
     params, state = mlp.init(key, config)
     init_optimizer = optim.adam_init if train_config.optimizer == "adam" else optim.sgd_init
-    tracks_best = train_config.keep == "best" or train_config.patience is not None
     return TrainState(
         params=params,
         state=state,
         opt_state=init_optimizer(mlp.pack(params)),
         # A copy: a donated step writes to it, and `best` is to stay.
-        ema=(tree.map(np.copy, params), state) if train_config.ema_decay is not None else None,
-        best=Best(params, state, np.float64(math.inf), np.int64(0)) if tracks_best else None,
+        ema=(tree.freeze(tree.map(np.copy, params)), state) if train_config.ema_decay is not None else None,
+        best=Best(params, state, np.float64(math.inf), np.int64(0)) if train_config.tracks_best else None,
         totals=NO_TOTALS,
         step=np.int64(0),
         epoch=np.int64(0),

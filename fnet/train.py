@@ -283,12 +283,8 @@ def _check_resumable(train_config: TrainConfig, train_state: TrainState, steps_p
             "trained with another batch_size, or on other data. To train its parameters anew, put them into a new one: "
             "init_train_state(key, config, train_config)._replace(params=…, state=…)"
         )
-    if _monitors(train_config) and train_state.best is None:
+    if train_config.tracks_best and train_state.best is None:
         raise ValueError('keep="best" and patience need a train_state that init_train_state has made with them')
-
-
-def _monitors(train_config: TrainConfig) -> bool:
-    return train_config.keep == "best" or train_config.patience is not None
 
 
 def _check_data(
@@ -317,5 +313,5 @@ def _check_data(
         raise ValueError(f"training needs at least 2 classes, but all labels are {train.y[0]}")
     if valid is not None and len(valid.y) == 0:
         raise ValueError("the validation data have no rows")
-    if _monitors(train_config) and valid is None:
+    if train_config.tracks_best and valid is None:
         raise ValueError('keep="best" and patience need validation data')

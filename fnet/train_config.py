@@ -109,6 +109,11 @@ class TrainConfig:
             except (TypeError, ValueError):
                 raise ValueError(f'class_weight must be "balanced", numbers or None; got {weights!r}') from None
 
+    @property
+    def tracks_best(self) -> bool:
+        """Whether the best epoch is to be known, which needs validation data."""
+        return self.keep == "best" or self.patience is not None
+
 
 def schedule(train_config: TrainConfig) -> Schedule:
     """The learning rate as a function of the number of steps made.

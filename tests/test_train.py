@@ -264,6 +264,7 @@ def test_features_that_are_not_finite_are_named_by_their_row() -> None:
 def test_a_donated_step_does_not_write_to_the_best_parameters() -> None:
     train_config = TrainConfig(ema_decay=0.5, keep="best")
     before, batch = fnet.init_train_state(KEY, CONFIG, train_config), data(8)
+    assert not any(leaf.flags.writeable for leaf in tree.leaves((before.params, before.ema, before.best)))
     expected = tree.map(np.copy, before.best)
     memory = fnet.workspace(CONFIG, 8)
     after, _ = fnet.train_step(CONFIG, train_config, before, batch.x, batch.y, key=KEY, donate=memory)
