@@ -54,7 +54,7 @@ from fnet.optim import (
     sgd_init,
     sgd_update,
 )
-from fnet.train import (
+from fnet.training import (
     OPTIMIZERS,
     SCHEDULES,
     Best,

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fnet import _npy, tree
+from fnet import tree
+from fnet.data import npy as _npy
 from fnet.nn import Array
 from fnet.tree import PyTree
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fnet.train import EpochRecord
+from fnet.training import EpochRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from fnet import Dataset, MLPConfig, TrainConfig
 from fnet.interop import tensorboard
 from fnet.mlp import INITIALIZERS
 from fnet.nn import ACTIVATION_NAMES
-from fnet.train import OPTIMIZERS, SCHEDULES, Transform
+from fnet.training import OPTIMIZERS, SCHEDULES, Transform
 
 # What each preset changes. The report's is the default; the others are measured by scripts/ablate_recipe.py.
 BEST: dict[str, Any] = {

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fnet
-from fnet import _npy, checkpoint, data, model  # pyright: ignore[reportPrivateUsage]
+from fnet.data import npy as _npy
+from fnet import checkpoint, data, model  # pyright: ignore[reportPrivateUsage]
 from fnet.interop.safetensors import save_safetensors
 from fnet.model import Model
 

@@ -15,13 +15,13 @@ from typing import Any, Self
 import numpy as np
 
 import fnet
-from fnet import data, model, train
+from fnet import data, model, training
 from fnet import random as frandom
 from fnet.data import Dataset, Labels, Standardizer
 from fnet.mlp import MLPConfig
 from fnet.model import Model
 from fnet.nn import Array
-from fnet.train import TrainConfig, TrainState
+from fnet.training import TrainConfig, TrainState
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -248,7 +248,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         if sample_weight is None:
             sample_weight = np.ones(len(codes))
         per_class: Any = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[codes])
-        weights = train.example_weights(TrainConfig(class_weight=per_class), codes, len(self.classes_), sample_weight)
+        weights = training.example_weights(
+            TrainConfig(class_weight=per_class), codes, len(self.classes_), sample_weight
+        )
         if weights is None or not weights.any():
             raise ValueError("the weights of all rows are zero")
         return weights

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fnet import plots
-from fnet.train import EpochRecord
+from fnet.training import EpochRecord
 
 # The names of PyTorch's users, where a run is one folder. Keras writes `epoch_loss` to two folders, train and
 # validation, which are two runs; it would double the list of runs, and no row of HPARAMS would have both.

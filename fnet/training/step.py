@@ -12,7 +12,7 @@ from fnet.mlp import MLPConfig, Packed, Params, State, Workspace
 from fnet.nn import Reduce
 from fnet.optim import AdamState, SGDState
 from fnet.random import Key
-from fnet.train_config import TrainConfig, schedule
+from fnet.training.config import TrainConfig, schedule
 
 
 class Totals(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 
 from fnet import model, testing
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "train.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 
 
 def find_mpiexec() -> str:

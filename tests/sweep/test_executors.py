@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 SWEEP = [str(SCRIPTS / "sweep.py"), "--quiet", "--hidden", "8", "8"]
 TINY = [*SWEEP, "--grid", "batch_norm=true,false", "dropout=0,0.3", "--epochs", "1", "--retrain-seeds", "2"]
 LONGER = [*SWEEP, "--grid", "dropout=0,0.1,0.2,0.3", "--epochs", "60", "--retrain-seeds", "0"]

@@ -25,7 +25,7 @@ image = pytest.importorskip("matplotlib.image", reason="matplotlib is not instal
 EventAccumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator").EventAccumulator
 EventMultiplexer = pytest.importorskip("tensorboard.backend.event_processing.event_multiplexer").EventMultiplexer
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 SOURCE = _runs.Source("digits", None, 0.1, "last")
 SMALL = ["--hidden", "8", "--quiet", "--no-pictures"]
 TAGS = {"loss/train", "loss/validation", "accuracy/train", "accuracy/validation", "learning_rate"}

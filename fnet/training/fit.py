@@ -1,4 +1,4 @@
-"""Training: a generator of epochs. The single step is in `fnet.step`, evaluation in `fnet.evaluation`.
+"""Training: a generator of epochs.
 
 Everything that a run needs to go on is in `TrainState`, one pytree. The order of the examples is a function of (key,
 epoch) and the noise of a step one of (key, step), so a run that stops at any step goes on as if it had not.
@@ -14,46 +14,21 @@ import numpy as np
 from fnet import data, losses, mlp, nn, tree
 from fnet import random as frandom
 from fnet.data import Dataset
-from fnet.evaluation import Evaluation, Transform, evaluate, recompute_state
 from fnet.mlp import MLPConfig, Params, State
 from fnet.nn import Array, Reduce
 from fnet.random import Key
 from fnet.schedules import Schedule
-from fnet.step import (
+from fnet.training.config import TrainConfig, example_weights, schedule
+from fnet.training.evaluation import Evaluation, Transform, evaluate, recompute_state
+from fnet.training.step import (
     NO_TOTALS,
     Best,
     NonFiniteLossError,
-    StepMetrics,
-    Totals,
     TrainState,
     check_train_state,
     init_train_state,
     train_step,
 )
-from fnet.train_config import OPTIMIZERS, SCHEDULES, TrainConfig, example_weights, schedule
-
-__all__ = [
-    "OPTIMIZERS",
-    "SCHEDULES",
-    "Best",
-    "EpochRecord",
-    "Evaluation",
-    "NonFiniteLossError",
-    "StepMetrics",
-    "Totals",
-    "TrainConfig",
-    "TrainState",
-    "Transform",
-    "evaluate",
-    "example_weights",
-    "final_model",
-    "fit",
-    "init_train_state",
-    "is_finished",
-    "recompute_state",
-    "schedule",
-    "train_step",
-]
 
 STATISTICS_ROWS = 8192  # examples from which batch-norm statistics are recomputed
 

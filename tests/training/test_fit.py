@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import Dataset, MLPConfig, TrainConfig, TrainState, checkpoint, mlp, testing, train, tree
+from fnet import Dataset, MLPConfig, TrainConfig, TrainState, checkpoint, testing, training, tree
 from fnet import random as frandom
 
 KEY = frandom.key(0)
@@ -64,7 +64,7 @@ def test_fit_is_its_steps(train_config: TrainConfig) -> None:
     expected = fnet.init_train_state(init_key, CONFIG, train_config)
     slices = fnet.data.batch_slices(50, train_config.batch_size, min_size=2)
     full = dataclasses.replace(train_config, total_steps=2 * len(slices))
-    weights = train.example_weights(train_config, rows_.y, 3)
+    weights = training.example_weights(train_config, rows_.y, 3)
     for epoch in range(2):
         order = frandom.permutation(frandom.fold_in(order_key, epoch), 50)
         for part in slices:
@@ -242,7 +242,7 @@ def test_rows_without_weight_are_not_in_the_recomputed_statistics(options: dict[
 
 
 def test_recomputed_statistics_are_of_all_rows_of_sorted_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "STATISTICS_ROWS", 400)
+    monkeypatch.setattr("fnet.training.fit.STATISTICS_ROWS", 400)
     rows = data(2000)
     rows = fnet.data.take(rows, np.argsort(rows.x[:, 0]))
     train_config = TrainConfig(epochs=1, recompute_statistics=True)
@@ -269,9 +269,3 @@ def test_a_donated_step_does_not_write_to_the_best_parameters() -> None:
     memory = fnet.workspace(CONFIG, 8)
     after, _ = fnet.train_step(CONFIG, train_config, before, batch.x, batch.y, key=KEY, donate=memory)
     testing.assert_trees_equal(after.best, expected)
-
-
-@pytest.mark.parametrize("module", [mlp, train], ids=["mlp", "train"])
-def test_public_names_are_those_of_the_package_too(module: Any) -> None:
-    assert set(module.__all__) <= set(fnet.__all__)
-    assert all(getattr(fnet, name) is getattr(module, name) for name in module.__all__)

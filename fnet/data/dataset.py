@@ -1,56 +1,32 @@
-"""Data sets: two that need no file, splitting and batching.
-
-Their loading from files is in `fnet.loading`, the scaling of features in `fnet.scaling`; here are those names too.
-"""
+"""The data set as a value: two that need no file, splitting and batching."""
 
 import hashlib
 import math
 from collections.abc import Iterator
 from importlib import resources
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from fnet import _npy
 from fnet import random as frandom
-from fnet.loading import Classes, Dataset, Labels, encode_labels, load, load_features
+from fnet.data import npy as _npy
 from fnet.nn import Array
 from fnet.random import Key
-from fnet.scaling import (
-    RobustScaler,
-    Standardizer,
-    fit_robust_scaler,
-    fit_standardizer,
-    robust_scale,
-    standardize,
-)
 from fnet.tree import freeze, frozen
 
-__all__ = [
-    "Classes",
-    "Dataset",
-    "Labels",
-    "RobustScaler",
-    "Standardizer",
-    "batch_slices",
-    "batches",
-    "digits",
-    "encode_labels",
-    "fingerprint",
-    "fit_robust_scaler",
-    "fit_standardizer",
-    "gather",
-    "load",
-    "load_features",
-    "num_rows",
-    "robust_scale",
-    "standardize",
-    "synthetic",
-    "take",
-    "train_test_split",
-]
+Labels: TypeAlias = npt.NDArray[np.integer[Any]]
+Classes: TypeAlias = tuple[int | str, ...]
+
+
+class Dataset(NamedTuple):
+    """Examples with their labels."""
+
+    x: Array  # [rows, features]; may be memory-mapped
+    y: Labels  # [rows] integers from 0: positions in classes
+    classes: Classes | None = None  # the labels as the user knows them; None: 0, 1, 2, …
+
 
 CHUNK = 4096  # rows read at a time where all rows are gone through
 
@@ -69,7 +45,7 @@ def digits() -> tuple[Dataset, Dataset]:
     >>> train.x.shape, test.x.shape
     ((1437, 64), (360, 64))
     """
-    with resources.as_file(resources.files("fnet").joinpath("digits.npz")) as path:
+    with resources.as_file(resources.files("fnet.data").joinpath("digits.npz")) as path:
         arrays = _npy.read_npz(path)
     classes = tuple(range(10))
     train, test = (

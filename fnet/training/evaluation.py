@@ -1,6 +1,6 @@
 """Passes through a data set that train nothing: evaluation, and batch-norm statistics.
 
-`fnet.train` has these names too.
+`fnet.training` has these names too.
 """
 
 import dataclasses

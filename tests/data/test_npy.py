@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fnet import _npy
+from fnet.data import npy as _npy
 
 HUGE = "{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 1024), }"
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fnet import TrainConfig, train
+from fnet import TrainConfig, training
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_scalars_of_numpy_become_numbers() -> None:
 
 def test_a_schedule_without_its_length() -> None:
     with pytest.raises(ValueError, match=r"replace\(train_config, total_steps="):
-        train.schedule(TrainConfig(schedule="cosine"))
+        training.schedule(TrainConfig(schedule="cosine"))
 
 
 def test_class_weights() -> None:
     labels = np.array([0, 0, 0, 1])
-    weights = train.example_weights
+    weights = training.example_weights
     np.testing.assert_allclose(weights(TrainConfig(class_weight="balanced"), labels, 2), [2 / 3] * 3 + [2])  # pyright: ignore
     np.testing.assert_allclose(weights(TrainConfig(class_weight=(1.0, 5.0)), labels, 2, [1, 2, 3, 4]), [1, 2, 3, 20])  # pyright: ignore
     assert weights(TrainConfig(), labels, 2) is None

@@ -17,7 +17,7 @@ import train
 import fnet
 from fnet import checkpoint, model
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = ["--hidden", "16", "--epochs", "3", "--quiet", "--no-pictures"]
 FILES = {"config.json", "history.csv", "metrics.json", "report.txt", "predictions.csv", "model.npz"}
 # What must be the same bytes when a run is repeated or resumed; in metrics.json all but the times.

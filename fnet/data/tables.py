@@ -3,25 +3,14 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from fnet import _npy
+from fnet.data import npy as _npy
+from fnet.data.dataset import Classes, Dataset, Labels
 from fnet.nn import Array
 from fnet.tree import freeze, frozen
-
-Labels: TypeAlias = npt.NDArray[np.integer[Any]]
-Classes: TypeAlias = tuple[int | str, ...]
-
-
-class Dataset(NamedTuple):
-    """Examples with their labels."""
-
-    x: Array  # [rows, features]; may be memory-mapped
-    y: Labels  # [rows] integers from 0: positions in classes
-    classes: Classes | None = None  # the labels as the user knows them; None: 0, 1, 2, …
 
 
 def load(path: str | Path, *, label: str | None = None) -> tuple[Dataset, Dataset | None]:

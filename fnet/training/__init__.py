@@ -1,0 +1,53 @@
+"""Training: its configuration, the single step, the loop over epochs, and evaluation."""
+
+from fnet.training.config import (
+    OPTIMIZERS,
+    SCHEDULES,
+    TrainConfig,
+    example_weights,
+    schedule,
+)
+from fnet.training.evaluation import (
+    Evaluation,
+    Transform,
+    evaluate,
+    recompute_state,
+)
+from fnet.training.fit import (
+    EpochRecord,
+    final_model,
+    fit,
+    is_finished,
+)
+from fnet.training.step import (
+    Best,
+    NonFiniteLossError,
+    StepMetrics,
+    Totals,
+    TrainState,
+    init_train_state,
+    train_step,
+)
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Best",
+    "EpochRecord",
+    "Evaluation",
+    "NonFiniteLossError",
+    "StepMetrics",
+    "Totals",
+    "TrainConfig",
+    "TrainState",
+    "Transform",
+    "evaluate",
+    "example_weights",
+    "final_model",
+    "fit",
+    "init_train_state",
+    "is_finished",
+    "recompute_state",
+    "schedule",
+    "train_step",
+]
