@@ -1,49 +1,74 @@
-"""Softmax and cross entropy. Losses are per example, as in Optax; the caller takes the mean.
+"""The losses: each gives the loss of every example, and the slope of that loss with respect to the outputs.
 
-Classes are on the last axis of the logits, which are floats. All are computed from `logits - max(logits)`, so that no
-exponential overflows: the report's Eq. (5) and (6), and Goodfellow, Bengio & Courville (2016), section 4.1.
+`loss_fwd(outputs, targets)` returns the loss `[batch]`, as in Optax, and its slope `[batch, outputs]`; the gradient of
+any weighted sum of the losses is then `loss_bwd(slope, weights)`, whichever the loss. The caller takes the mean.
+
+Softmax and cross entropy are computed from `logits - max(logits)`, so that no exponential overflows: Chen & Wu, Eq. (5)
+and (6); Goodfellow, Bengio & Courville (2016), section 4.1.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fnet.nn import Array
 
+__all__ = [
+    "check_labels",
+    "huber_fwd",
+    "label_targets",
+    "log_softmax",
+    "loss_bwd",
+    "pinball_fwd",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_fwd",
+    "softmax_cross_entropy_with_integer_labels",
+    "squared_error_fwd",
+]
+
+
+# Classes --------------------------------------------------------------------------------------------------------------
+
 
 def softmax(logits: Array) -> Array:
-    """`exp(logits_k) / sum_j exp(logits_j)`, the report's Eq. (5).
+    """`exp(logits_k) / sum_j exp(logits_j)` over the last axis: Chen & Wu, Eq. (5).
 
     >>> softmax(np.array([[0.0, 0.0]]))
     array([[0.5, 0.5]])
 
     Raises:
-        TypeError, ValueError: logits that are not floats `[..., classes]`.
+        TypeError: logits that are not floats.
     """
-    logits = _check_logits(logits)
-    out = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    out /= out.sum(axis=-1, keepdims=True)
-    return out
+    exp = np.exp(_shifted(logits))
+    return exp / exp.sum(axis=-1, keepdims=True)
 
 
 def log_softmax(logits: Array) -> Array:
-    """`logits_k - log sum_j exp(logits_j)`, finite for all finite logits.
+    """`logits_k - log sum_j exp(logits_j)` over the last axis, finite for all finite logits.
 
     >>> log_softmax(np.array([0.0, 1e4]))
     array([-10000.,      0.])
 
     Raises:
-        TypeError, ValueError: as `softmax`.
+        TypeError: logits that are not floats.
     """
-    logits = _check_logits(logits)
-    shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
-    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=-1, keepdims=True))
-    return shifted
+    shifted = _shifted(logits)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _shifted(logits: npt.ArrayLike) -> Array:
+    """`logits - max(logits)` over the last axis, none of which is above 0."""
+    logits = np.asarray(logits)
+    if logits.dtype.kind != "f":
+        raise TypeError(f"logits must be floats, but got {logits.dtype}; logits.astype(numpy.float32) converts them")
+    return logits - logits.max(axis=-1, keepdims=True)
 
 
 def softmax_cross_entropy(logits: Array, targets: Array) -> Array:
-    """`-sum_k targets_k log softmax(logits)_k`, the report's Eq. (6).
+    """`-sum_k targets_k log softmax(logits)_k`: Chen & Wu, Eq. (6).
+
+    >>> softmax_cross_entropy(np.zeros((1, 2)), np.array([[0.5, 0.5]])).round(4)
+    array([0.6931])
 
     Args:
         logits: `[batch, classes]`.
@@ -53,40 +78,47 @@ def softmax_cross_entropy(logits: Array, targets: Array) -> Array:
         The loss of each example, `[batch]`, in the dtype of the logits.
 
     Raises:
-        TypeError, ValueError: as `softmax`; the shapes differ.
+        TypeError: logits that are not floats.
+        ValueError: the shapes differ.
     """
-    logits, targets = _check_logits(logits), np.asarray(targets)
-    if targets.dtype.kind not in "fiub":
-        raise TypeError(f"targets must be numbers, but got {targets.dtype}")
-    return softmax_cross_entropy_fwd(logits, targets.astype(logits.dtype, copy=False))[0]
+    targets = np.asarray(targets, np.asarray(logits).dtype)
+    if targets.shape != np.shape(logits):
+        raise ValueError(f"targets must have the shape of the logits, {np.shape(logits)}, but got {targets.shape}")
+    return softmax_cross_entropy_fwd(logits, targets)[0]
 
 
-def softmax_cross_entropy_with_integer_labels(
-    logits: Array, labels: npt.NDArray[np.integer], *, label_smoothing: float = 0.0
-) -> Array:
-    """The cross entropy with the labels as targets, smoothed where `label_smoothing` > 0.
+def softmax_cross_entropy_with_integer_labels(logits: Array, labels: npt.NDArray[np.integer]) -> Array:
+    """`-log softmax(logits)_label`: the cross entropy with a label in place of probabilities.
 
-    >>> softmax_cross_entropy_with_integer_labels(np.zeros((1, 2)), np.array([1])).round(4)
-    array([0.6931])
+    >>> softmax_cross_entropy_with_integer_labels(np.array([[0.0, -np.inf]]), np.array([0]))
+    array([0.])
 
     Args:
         logits: `[batch, classes]`.
         labels: `[batch]` integers from 0 to classes - 1.
-        label_smoothing: see `label_targets`.
+
+    Returns:
+        The loss of each example, `[batch]`, in the dtype of the logits.
 
     Raises:
-        TypeError, ValueError: as `softmax`; labels that are not integers, of another length or out of range.
+        TypeError: logits that are not floats, or labels that are not integers.
+        ValueError: labels of another length or out of range.
     """
-    logits = _check_logits(logits)
-    targets = label_targets(labels, logits.shape[-1], label_smoothing, logits.dtype)
-    return softmax_cross_entropy(logits, targets)
+    log_p = log_softmax(logits)
+    labels = check_labels(labels, log_p.shape[-1])
+    if len(labels) != len(log_p):
+        raise ValueError(f"got {len(labels)} labels for {len(log_p)} rows of logits")
+    return 0 - log_p[np.arange(len(labels)), labels]  # of a sure label 0, not -0
+
+
+def softmax_cross_entropy_fwd(logits: Array, targets: Array) -> tuple[Array, Array]:
+    """`softmax_cross_entropy` and its slope `softmax(logits) - targets`, for targets that sum to 1 in each row."""
+    log_p = log_softmax(logits)
+    return -(targets * log_p).sum(axis=-1), np.exp(log_p) - targets
 
 
 def label_targets(
-    labels: npt.NDArray[np.integer],
-    num_classes: int,
-    label_smoothing: float = 0.0,
-    dtype: npt.DTypeLike = np.float32,
+    labels: npt.NDArray[np.integer], num_classes: int, label_smoothing: float = 0.0, dtype: npt.DTypeLike = np.float32
 ) -> Array:
     """Labels as probabilities: `(1 - s) one_hot(label) + s / num_classes`, Szegedy et al. (2016), section 7.
 
@@ -95,28 +127,10 @@ def label_targets(
            [0.25, 0.75]], dtype=float32)
 
     Raises:
-        TypeError, ValueError: labels that are not integers in [0, num_classes), smoothing outside [0, 1].
+        TypeError, ValueError: labels that are not integers in [0, num_classes).
     """
-    labels = check_labels(labels, num_classes)
-    targets = np.equal(labels[:, None], np.arange(num_classes)).astype(dtype)
-    return smooth_targets(targets, label_smoothing)
-
-
-def smooth_targets(targets: Array, label_smoothing: float) -> Array:
-    """Targets mixed with the uniform distribution: `(1 - s) targets + s / num_classes`.
-
-    >>> smooth_targets(np.array([1.0, 0.0]), 0.5)
-    array([0.75, 0.25])
-
-    Raises:
-        ValueError: smoothing outside [0, 1].
-    """
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must be in [0, 1], but got {label_smoothing}")
-    if label_smoothing == 0:
-        return targets
-    label_smoothing = float(label_smoothing)  # a float64 of NumPy would make the targets float64
-    return (1 - label_smoothing) * targets + label_smoothing / targets.shape[-1]
+    one_hot = (check_labels(labels, num_classes)[:, None] == np.arange(num_classes)).astype(dtype)
+    return (1 - label_smoothing) * one_hot + label_smoothing / num_classes
 
 
 def check_labels(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.integer]:
@@ -129,10 +143,10 @@ def check_labels(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.inte
     if labels.dtype.kind not in "iu":
         raise TypeError(
             f"labels must be integers, but got {labels.dtype}; "
-            "fnet.data.load turns names into integers, labels.astype(int) turns floats"
+            "fnet.data.encode_labels converts names, labels.astype(int) converts floats"
         )
     if labels.ndim != 1:
-        raise ValueError(f"labels must have shape [batch], but got {labels.shape}")
+        raise ValueError(f"labels must have shape [batch], but got {list(labels.shape)}")
     if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
         raise ValueError(
             f"labels must be from 0 to {num_classes - 1} for {num_classes} classes, "
@@ -141,40 +155,60 @@ def check_labels(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.inte
     return labels
 
 
-def _check_logits(logits: npt.ArrayLike) -> Array:
-    logits = np.asarray(logits)
-    if logits.dtype.kind != "f":
-        raise TypeError(f"logits must be floats, but got {logits.dtype}; logits.astype(numpy.float32) turns integers")
-    if logits.ndim == 0 or logits.shape[-1] == 0:
-        raise ValueError(f"logits must have shape [..., classes], but got {list(logits.shape)}")
-    return logits
+# Numbers --------------------------------------------------------------------------------------------------------------
 
 
-class CrossEntropyResiduals(NamedTuple):
-    """What `softmax_cross_entropy_bwd` needs."""
+def squared_error_fwd(outputs: Array, targets: Array) -> tuple[Array, Array]:
+    """`mean_k (outputs_k - targets_k)^2`, and its slope `2 (outputs_k - targets_k) / K` for K targets.
 
-    log_probabilities: Array  # [batch, classes]
-    targets: Array  # [batch, classes]
+    >>> squared_error_fwd(np.array([[1.0, 3.0]]), np.zeros((1, 2)))
+    (array([5.]), array([[1., 3.]]))
 
-
-def softmax_cross_entropy_fwd(logits: Array, targets: Array) -> tuple[Array, CrossEntropyResiduals]:
-    """`softmax_cross_entropy` and what its gradient needs.
-
-    Raises:
-        TypeError, ValueError: as `softmax`; the shapes differ.
+    Args:
+        outputs, targets: `[batch, targets]`.
     """
-    if logits.shape != targets.shape:
-        raise ValueError(f"targets must have the shape of the logits, {logits.shape}, but got {targets.shape}")
-    log_probabilities = log_softmax(logits)
-    loss = np.vecdot(targets, log_probabilities)
-    return np.negative(loss), CrossEntropyResiduals(log_probabilities, targets)
+    error = outputs - targets
+    return np.square(error).mean(axis=-1), error * (2 / error.shape[-1])
 
 
-def softmax_cross_entropy_bwd(residuals: CrossEntropyResiduals, cotangent: Array) -> Array:
-    """`dlogits = (softmax(logits) * sum_k targets_k - targets) * dloss`, with dloss `[batch]`."""
-    log_probabilities, targets = residuals
-    dlogits = np.exp(log_probabilities)
-    dlogits *= np.add.reduce(targets, axis=-1, keepdims=True)
-    dlogits -= targets
-    dlogits *= cotangent[..., None]
-    return dlogits
+def huber_fwd(outputs: Array, targets: Array, delta: float = 1.0) -> tuple[Array, Array]:
+    """`mean_k h(outputs_k - targets_k)`, quadratic near 0 and linear beyond delta, and its slope: Huber (1964).
+
+    `h(e) = e^2 / 2` where `|e| <= delta`, else `delta (|e| - delta / 2)`; `h'(e) = clip(e, -delta, delta)`.
+
+    >>> huber_fwd(np.array([[1.0], [3.0]]), np.zeros((2, 1)))[0]
+    array([0.5, 2.5])
+
+    Args:
+        outputs, targets: `[batch, targets]`.
+    """
+    error = outputs - targets
+    clipped = np.clip(error, -delta, delta)
+    return (clipped * (error - 0.5 * clipped)).mean(axis=-1), clipped * (1 / error.shape[-1])
+
+
+def pinball_fwd(outputs: Array, targets: Array, quantiles: tuple[float, ...]) -> tuple[Array, Array]:
+    """`mean_k max(q_k e_k, (q_k - 1) e_k)` with `e_k = target - outputs_k`, and its slope: Koenker & Bassett (1978).
+
+    The outputs that minimize it are the quantiles q of the target, given the features. The slope is `-q_k / K` for
+    outputs below the target and `(1 - q_k) / K` above it.
+
+    >>> pinball_fwd(np.array([[1.0], [3.0]]), np.array([[2.0], [2.0]]), (0.9,))[0].round(2)
+    array([0.9, 0.1])
+
+    Args:
+        outputs: `[batch, quantiles]`.
+        targets: `[batch, 1]`.
+    """
+    q = np.asarray(quantiles, outputs.dtype)
+    error = targets - outputs
+    slope = np.where(error > 0, -q, 1 - q)
+    return -(slope * error).mean(axis=-1), slope * (1 / len(quantiles))
+
+
+# The gradient, for all ------------------------------------------------------------------------------------------------
+
+
+def loss_bwd(slope: Array, cotangent: Array) -> Array:
+    """`doutputs = slope * dloss`, with the slope of any `_fwd` of this module and dloss `[batch]`."""
+    return slope * cotangent[:, None]

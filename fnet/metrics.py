@@ -1,5 +1,6 @@
 """How good a classifier is: accuracy, confusion matrix, precision / recall / F1, calibration."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,52 @@ import numpy.typing as npt
 from fnet.losses import check_labels
 from fnet.nn import Array
 from fnet.tree import freeze
+
+__all__ = [
+    "ClassificationReport",
+    "accuracy",
+    "classification_report",
+    "confusion_matrix",
+    "example_scores",
+    "expected_calibration_error",
+    "format_report",
+    "mean_score",
+    "score_name",
+]
+
+
+def score_name(loss: str) -> str:
+    """What the score of a network is called: its "accuracy", its "rmse", or the "coverage" of its quantiles.
+
+    >>> score_name("squared_error")
+    'rmse'
+    """
+    return {"cross_entropy": "accuracy", "pinball": "coverage"}.get(loss, "rmse")
+
+
+def example_scores(loss: str, outputs: Array, targets: Array) -> Array:
+    """What each example adds to the score of a network with the given loss, `[rows]`.
+
+    1 or 0 for a class that is predicted right or wrong; the mean squared error of the targets; 1 or 0 for a number
+    that is between the lowest and the highest quantile, or not (of a single quantile: above it).
+
+    Args:
+        outputs: `[rows, outputs]`.
+        targets: `[rows]` labels or numbers, `[rows, classes]` probabilities or `[rows, targets]` numbers.
+    """
+    if loss == "cross_entropy":
+        labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        return outputs.argmax(axis=1) == labels
+    targets = targets.reshape(len(targets), -1)
+    if loss == "pinball":
+        above = outputs[:, 0] <= targets[:, 0] if outputs.shape[1] > 1 else True
+        return above & (targets[:, 0] <= outputs[:, -1])
+    return np.square(outputs - targets).mean(axis=1)
+
+
+def mean_score(loss: str, total: float, count: int) -> float:
+    """The score from the sum of `example_scores` over `count` examples."""
+    return math.sqrt(total / count) if score_name(loss) == "rmse" else total / count
 
 
 def accuracy(logits_or_labels: npt.ArrayLike, labels: npt.ArrayLike) -> float:

@@ -1,24 +1,34 @@
-"""The architecture of a network and its parameters: configuration, initialization, and the checks that all fit.
+"""The architecture of a network and its parameters: configuration, initialization, shapes.
 
-Each hidden layer is linear, batch norm, activation, dropout; the last layer is linear and gives the logits. What the
-network computes is in `fnet.mlp`, which has all these names too.
+What the network computes is in `fnet.mlp`.
 """
 
-import itertools
 import math
 from dataclasses import dataclass
 from numbers import Real
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from fnet import _memory, nn, tree
-from fnet import random as frandom
+from fnet import nn, random, tree
 from fnet.nn import Array, BatchNorm, BatchNormState, Linear
 from fnet.random import Key
 
+__all__ = [
+    "INITIALIZERS",
+    "LOSSES",
+    "Layer",
+    "MLPConfig",
+    "Params",
+    "State",
+    "check_params",
+    "init",
+    "num_params",
+    "param_shapes",
+]
+
 INITIALIZERS = ("lecun_normal", "he_normal", "he_uniform", "glorot_uniform", "torch_uniform")
+LOSSES = ("cross_entropy", "squared_error", "huber", "pinball")
 DTYPES = ("float32", "float64")
 
 
@@ -29,70 +39,81 @@ class Layer(NamedTuple):
     norm: BatchNorm | None
 
 
-class Packed(NamedTuple):
-    """Parameters, or anything of their structure, in two flat arrays: a pytree of few and large leaves.
-
-    A call of NumPy costs as much as the arithmetic on a thousand elements and most leaves are smaller, so the optimizer
-    takes three quarters of the time for packed parameters.
-    """
-
-    weights: Array  # all weight matrices, in the order of the layers
-    rest: Array  # biases and scales, likewise
-
-
 Params: TypeAlias = tuple[Layer, ...]
 State: TypeAlias = tuple[BatchNormState, ...]  # one for each batch norm
 
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """The architecture. Its defaults are the report's best model (Table I).
+    """The architecture, and what its outputs mean. The defaults are Chen & Wu's best model (Table I).
 
     >>> MLPConfig(sizes=(64, 32, 10), activation="gelu").hidden_sizes
     (32,)
+
+    Args:
+        sizes: the number of features, the width of each hidden layer, the number of outputs: of classes, of targets
+            or of quantiles, as the loss says. No hidden layer is softmax or linear regression.
+        activation: of the hidden layers; one of `fnet.nn.ACTIVATIONS`.
+        batch_norm: whether each hidden layer has a batch norm.
+        dropout: the share of the units of each hidden layer that is dropped in training.
+        input_dropout: the share of the features that is dropped in training.
+        initializer: the distribution of the initial weights; see `init`.
+        dtype: of parameters and arithmetic: "float32" or "float64".
+        loss: "cross_entropy" for classes; for numbers "squared_error", "huber", or "pinball" for their quantiles.
+        huber_delta: where the Huber loss becomes linear; only with `loss="huber"`.
+        quantiles: increasing, in (0, 1), one for each output; only with `loss="pinball"`.
 
     Raises:
         TypeError, ValueError: a value that is not allowed; says what is.
     """
 
-    sizes: tuple[int, ...] = (128, 256, 256, 256, 10)  # features, hidden layers, classes
+    sizes: tuple[int, ...] = (128, 256, 256, 256, 10)
     activation: str = "relu"
     batch_norm: bool = True
-    dropout: float = 0.3  # the share of hidden units that is dropped
-    input_dropout: float = 0.0  # the share of features that is dropped
-    initializer: str = "torch_uniform"  # see `init`
+    dropout: float = 0.3
+    input_dropout: float = 0.0
+    initializer: str = "torch_uniform"
     dtype: str = "float32"
+    loss: str = "cross_entropy"
+    huber_delta: float = 1.0
+    quantiles: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        try:
-            sizes = tuple(size.__index__() for size in self.sizes)
-        except (AttributeError, TypeError):
-            raise TypeError(
-                "sizes must be integers: features, any hidden layers, classes, such as "
-                f"(128, 256, 10); got {self.sizes!r}"
-            ) from None
-        if len(sizes) < 2 or min(sizes) < 1 or sizes[-1] < 2:
-            raise ValueError(
-                "sizes must be positive: features, any hidden layers, 2 classes or more, such as "
-                f"(128, 256, 10); got {sizes}"
-            )
-        object.__setattr__(self, "sizes", sizes)
         for name, allowed in (
-            ("activation", nn.ACTIVATION_NAMES),
+            ("activation", tuple(nn.ACTIVATIONS)),
             ("initializer", INITIALIZERS),
             ("dtype", DTYPES),
             ("batch_norm", (True, False)),
+            ("loss", LOSSES),
         ):
             if getattr(self, name) not in allowed:
                 choices = ", ".join(str(choice) for choice in allowed)
                 raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
-        object.__setattr__(self, "batch_norm", bool(self.batch_norm))  # JSON holds no scalars of NumPy
-        object.__setattr__(self, "dtype", str(self.dtype))  # nor dtypes
+        # Scalars and dtypes of NumPy become Python's, which JSON holds.
+        self._set(sizes=_checked_sizes(self.sizes, 2 if self.loss == "cross_entropy" else 1))
+        self._set(batch_norm=bool(self.batch_norm), dtype=str(self.dtype))
         for name in ("dropout", "input_dropout"):
             rate = getattr(self, name)
             if not isinstance(rate, Real) or not 0 <= float(rate) < 1:
                 raise ValueError(f"{name} is the share that is dropped and must be in [0, 1); got {rate!r}")
-            object.__setattr__(self, name, float(rate))
+            self._set(**{name: float(rate)})
+        if not isinstance(self.huber_delta, Real) or not 0 < float(self.huber_delta) < math.inf:
+            raise ValueError(f"huber_delta must be a positive number; got {self.huber_delta!r}")
+        self._set(huber_delta=float(self.huber_delta), quantiles=tuple(float(q) for q in self.quantiles))
+        if self.loss != "huber" and self.huber_delta != 1.0:
+            raise ValueError(f'huber_delta has a meaning only with loss="huber", but the loss is {self.loss!r}')
+        if self.loss != "pinball":
+            if self.quantiles:
+                raise ValueError(f'quantiles have a meaning only with loss="pinball", but the loss is {self.loss!r}')
+        elif len(self.quantiles) != self.num_outputs or not _increasing((0.0, *self.quantiles, 1.0)):
+            raise ValueError(
+                f"quantiles must be {self.num_outputs} increasing numbers in (0, 1), one for each output of "
+                f"sizes={self.sizes}; got {self.quantiles}"
+            )
+
+    def _set(self, **fields: object) -> None:
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:
@@ -100,9 +121,27 @@ class MLPConfig:
         return self.sizes[1:-1]
 
     @property
-    def num_classes(self) -> int:
-        """The number of classes."""
+    def num_outputs(self) -> int:
+        """The number of classes, of targets, or of quantiles."""
         return self.sizes[-1]
+
+
+def _checked_sizes(sizes: object, least_outputs: int) -> tuple[int, ...]:
+    example = "features, any hidden layers, outputs, such as (128, 256, 10)"
+    try:
+        checked = tuple(size.__index__() for size in sizes)  # pyright: ignore
+    except (AttributeError, TypeError):
+        raise TypeError(f"sizes must be integers: {example}; got {sizes!r}") from None
+    if len(checked) < 2 or min(checked) < 1 or checked[-1] < least_outputs:
+        raise ValueError(f"sizes must be positive, with {least_outputs} outputs or more: {example}; got {checked}")
+    return checked
+
+
+def _increasing(numbers: tuple[float, ...]) -> bool:
+    return all(a < b for a, b in zip(numbers[:-1], numbers[1:], strict=True))
+
+
+# Parameters -----------------------------------------------------------------------------------------------------------
 
 
 def init(key: Key, config: MLPConfig) -> tuple[Params, State]:
@@ -111,69 +150,62 @@ def init(key: Key, config: MLPConfig) -> tuple[Params, State]:
     Weights are drawn with these standard deviations, in terms of the number of inputs and outputs of the layer:
     `lecun_normal` sqrt(1 / in) (LeCun et al. 1998), `he_normal` and `he_uniform` sqrt(2 / in) (He et al. 2015),
     `glorot_uniform` sqrt(2 / (in + out)) (Glorot & Bengio 2010), `torch_uniform` sqrt(1 / (3 in)), which is PyTorch's
-    default and draws the biases of linear layers too. Other biases are 0, and the scales of batch norms 1. Here it is
-    the default as well: of the five it had the lowest loss on validation rows of the digits.
+    default and draws the biases of linear layers too. Other biases are 0, and the scales of batch norms 1. The default
+    is the one of the five with the lowest loss on validation rows of the digits.
 
-    >>> params, state = init(frandom.key(0), MLPConfig(sizes=(4, 8, 3)))
+    >>> params, state = init(random.key(0), MLPConfig(sizes=(4, 8, 3)))
     >>> params[0].linear.w.shape, len(state)
     ((4, 8), 1)
     """
-    params, state = _empty_params(config), _empty_state(config)
-    for i, (layer_key, layer) in enumerate(zip(frandom.split(key, len(params)), params, strict=True)):
-        w_key, b_key = frandom.split(layer_key)
-        layer.linear.w[...] = _draw_weights(w_key, config.initializer, layer.linear.w)
-        if layer.linear.b is not None:
-            limit = math.sqrt(1 / config.sizes[i]) if config.initializer == "torch_uniform" else 0.0
-            layer.linear.b[...] = limit * frandom.uniform(b_key, layer.linear.b.shape, config.dtype, -1)
-        if layer.norm is not None:
-            layer.norm.scale[...] = 1
-            layer.norm.bias[...] = 0
-    for mean, var in state:
-        mean[...] = 0
-        var[...] = 1
-    return tree.freeze(params), tree.freeze(state)
+    shapes, state = param_shapes(config)
+    params: list[Layer] = []
+    for layer_key, (linear, norm) in zip(random.split(key, len(shapes)), shapes, strict=True):
+        w_key, b_key = random.split(layer_key)
+        w = _init_weights(w_key, config.initializer, linear.w)
+        b = linear.b
+        if b is not None:
+            limit = math.sqrt(1 / len(w)) if config.initializer == "torch_uniform" else 0.0
+            b = limit * random.uniform(b_key, b.shape, config.dtype, -1)
+        params.append(Layer(Linear(w, b), norm and BatchNorm(np.ones_like(norm.scale), np.zeros_like(norm.bias))))
+    state = tuple(BatchNormState(np.zeros_like(mean), np.ones_like(var)) for mean, var in state)
+    return tree.freeze((tuple(params), state))
 
 
-def _draw_weights(key: Key, initializer: str, w: Array) -> Array:
+def _init_weights(key: Key, initializer: str, w: Array) -> Array:
     fan_in, fan_out = w.shape
     match initializer:
         case "lecun_normal":
-            return math.sqrt(1 / fan_in) * frandom.normal(key, w.shape, w.dtype)
+            return math.sqrt(1 / fan_in) * random.normal(key, w.shape, w.dtype)
         case "he_normal":
-            return math.sqrt(2 / fan_in) * frandom.normal(key, w.shape, w.dtype)
+            return math.sqrt(2 / fan_in) * random.normal(key, w.shape, w.dtype)
         case "he_uniform":
             limit = math.sqrt(6 / fan_in)
         case "glorot_uniform":
             limit = math.sqrt(6 / (fan_in + fan_out))
         case _:  # torch_uniform
             limit = math.sqrt(1 / fan_in)
-    return frandom.uniform(key, w.shape, w.dtype, -limit, limit)
+    return random.uniform(key, w.shape, w.dtype, -limit, limit)
 
 
-def _shapes(config: MLPConfig) -> list[tuple[int, int]]:
-    """`[in, out]` of each layer."""
-    return list(itertools.pairwise(config.sizes))
+def param_shapes(config: MLPConfig) -> tuple[Params, State]:
+    """Params and state with the right shapes and dtypes, all 0 and without memory: as `jax.eval_shape` of `init`.
 
+    >>> param_shapes(MLPConfig(sizes=(4, 8, 3)))[0][1].linear.w.shape
+    (8, 3)
+    """
 
-def _has_norm(config: MLPConfig, layer: int) -> bool:
-    return config.batch_norm and layer < len(config.hidden_sizes)
+    def zeros(*shape: int) -> Array:
+        return np.broadcast_to(np.zeros((), config.dtype), shape)
 
-
-def _empty_params(config: MLPConfig) -> Params:
-    """Parameters of the right shapes, with anything in them."""
-    return unpack(config, empty_packed(config))
-
-
-def empty_packed(config: MLPConfig) -> Packed:
-    """Packed parameters of the right sizes, with anything in them."""
-    num_weights = sum(math.prod(shape) for shape in _shapes(config))
-    num_rest = num_params(config) - num_weights
-    return Packed(_memory.empty((num_weights,), config.dtype), _memory.empty((num_rest,), config.dtype))
-
-
-def _empty_state(config: MLPConfig) -> State:
+    last = len(config.sizes) - 2
+    params = tuple(
+        Layer(Linear(zeros(fan_in, fan_out), None), BatchNorm(zeros(fan_out), zeros(fan_out)))
+        if config.batch_norm and i < last
+        else Layer(Linear(zeros(fan_in, fan_out), zeros(fan_out)), None)
+        for i, (fan_in, fan_out) in enumerate(zip(config.sizes[:-1], config.sizes[1:], strict=True))
+    )
     widths = config.hidden_sizes if config.batch_norm else ()
-    return tuple(BatchNormState(np.empty(width, config.dtype), np.empty(width, config.dtype)) for width in widths)
+    return params, tuple(BatchNormState(zeros(width), zeros(width)) for width in widths)
 
 
 def num_params(config: MLPConfig) -> int:
@@ -181,109 +213,27 @@ def num_params(config: MLPConfig) -> int:
 
     >>> num_params(MLPConfig(sizes=(4, 8, 3)))
     75
-    """
-    weights = sum(a * b for a, b in zip(config.sizes[:-1], config.sizes[1:], strict=True))
-    per_hidden = 2 if config.batch_norm else 1
-    return weights + per_hidden * sum(config.hidden_sizes) + config.num_classes
-
-
-def pack(params: Params) -> Packed:
-    """The parameters in two flat arrays, copied.
-
-    >>> params, _ = init(frandom.key(0), MLPConfig(sizes=(4, 8, 3)))
-    >>> pack(params).weights.shape, pack(params).rest.shape
-    ((56,), (19,))
-    """
-    leaves = tree.leaves(params)
-    return Packed(
-        *(
-            tree.freeze(np.concatenate([leaf.reshape(-1) for leaf in leaves if (leaf.ndim > 1) == matrices]))
-            for matrices in (True, False)
-        )
-    )
-
-
-def unpack(config: MLPConfig, packed: Packed) -> Params:
-    """The parameters that `pack` has packed, as views of the two arrays."""
-    weights, rest = packed
-    params: list[Layer] = []
-    for i, shape in enumerate(_shapes(config)):
-        size, width = math.prod(shape), shape[1]
-        w, weights = weights[:size].reshape(shape), weights[size:]
-        first, rest = rest[:width], rest[width:]
-        if _has_norm(config, i):
-            second, rest = rest[:width], rest[width:]
-            params.append(Layer(Linear(w, None), BatchNorm(first, second)))
-        else:
-            params.append(Layer(Linear(w, first), None))
-    return tuple(params)
-
-
-# Checks at the door ---------------------------------------------------------------------------------------------------
-
-
-def check_features(config: MLPConfig, x: npt.ArrayLike, *, first_row: int = 0) -> Array:
-    """The features in the dtype of the config, if they are finite numbers `[batch, features]`.
-
-    `first_row` is the number of the first, for the message, where x is a part of an array.
 
     Raises:
-        TypeError, ValueError: they are not; says where.
+        TypeError: it is given something else, such as params.
     """
-    x = np.asarray(x)
-    if x.dtype.kind not in "fiub":
-        raise TypeError(f"x must be numbers, but got dtype {x.dtype}")
-    if x.ndim != 2 or x.shape[1] != config.sizes[0]:
-        raise ValueError(f"x must have shape [batch, {config.sizes[0]}], but got {list(x.shape)}")
-    if len(x) == 0:
-        raise ValueError("x has no rows")
-    if x.dtype != config.dtype:
-        with np.errstate(over="ignore"):  # too large for the dtype: not finite
-            x = x.astype(config.dtype)
-    finite = np.isfinite(x)
-    if not np.logical_and.reduce(finite, axis=None):
-        row, column = (int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(f"x must be finite, but x[{first_row + row}, {column}] is {x[row, column]}")
-    return x
+    if not isinstance(config, MLPConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"num_params takes an MLPConfig, but got a {type(config).__name__}: num_params(config)")
+    return sum(leaf.size for leaf in tree.leaves(param_shapes(config)[0]))
 
 
 def check_params(config: MLPConfig, params: Params, state: State) -> None:
     """Raise a ValueError that names the path and both shapes where params or state do not fit the config."""
-    if _fits(config, params, state):
-        return
-    expected_params, expected_state = _empty_params(config), _empty_state(config)
-    for name, expected, got in (("params", expected_params, params), ("state", expected_state, state)):
+    for name, expected, actual in zip(("params", "state"), param_shapes(config), (params, state), strict=True):
         try:
-            pairs = tree.zip_leaves(expected, got)
+            pairs = tree.zip_leaves(expected, actual)
         except ValueError as error:
             raise ValueError(f"{name} do not fit the config {config}: {error}") from None
-        paths = [path for path, _ in tree.flatten_with_path(expected)[0]]
-        for path, (want, leaf) in zip(paths, pairs, strict=True):
-            array = np.asarray(leaf)
-            if array.shape != want.shape or array.dtype != want.dtype:
+        for i, (want, leaf) in enumerate(pairs):
+            if getattr(leaf, "shape", None) != want.shape or leaf.dtype != want.dtype:
+                path, _ = tree.flatten_with_path(expected)[0][i]
+                leaf = np.asarray(leaf)
                 raise ValueError(
                     f"{name}{path} does not fit the config: expected {want.dtype}{list(want.shape)}, "
-                    f"but got {array.dtype}{list(array.shape)}"
+                    f"but got {leaf.dtype}{list(leaf.shape)}"
                 )
-
-
-def _fits(config: MLPConfig, params: Params, state: State) -> bool:
-    """Whether params and state fit, in a few microseconds: this runs in every training step."""
-    dtype = np.dtype(config.dtype)
-    hidden = config.hidden_sizes if config.batch_norm else ()
-    try:
-        for i, ((linear, norm), shape) in enumerate(zip(params, _shapes(config), strict=True)):
-            if linear.w.shape != shape or linear.w.dtype != dtype:
-                return False
-            if (norm is not None) != _has_norm(config, i) or (linear.b is None) != (norm is not None):
-                return False
-            vectors = (linear.b,) if norm is None else norm
-            for vector in vectors:
-                if vector is None or vector.shape != shape[1:] or vector.dtype != dtype:
-                    return False
-        for (mean, var), width in zip(state, hidden, strict=True):
-            if not (mean.shape == var.shape == (width,) and mean.dtype == var.dtype == dtype):
-                return False
-    except (AttributeError, TypeError, ValueError):
-        return False
-    return True

@@ -1,24 +1,8 @@
 """Training: its configuration, the single step, the loop over epochs, and evaluation."""
 
-from fnet.training.config import (
-    OPTIMIZERS,
-    SCHEDULES,
-    TrainConfig,
-    example_weights,
-    schedule,
-)
-from fnet.training.evaluation import (
-    Evaluation,
-    Transform,
-    evaluate,
-    recompute_state,
-)
-from fnet.training.fit import (
-    EpochRecord,
-    final_model,
-    fit,
-    is_finished,
-)
+from fnet.training.config import OPTIMIZERS, SCHEDULES, TrainConfig, example_weights, learning_rate_schedule
+from fnet.training.evaluation import Evaluation, Transform, evaluate, recompute_state
+from fnet.training.fit import EpochRecord, final_model, fit, is_finished, run
 from fnet.training.step import (
     Best,
     NonFiniteLossError,
@@ -26,6 +10,7 @@ from fnet.training.step import (
     Totals,
     TrainState,
     init_train_state,
+    train_state_shapes,
     train_step,
 )
 
@@ -47,7 +32,9 @@ __all__ = [
     "fit",
     "init_train_state",
     "is_finished",
+    "learning_rate_schedule",
     "recompute_state",
-    "schedule",
+    "run",
+    "train_state_shapes",
     "train_step",
 ]

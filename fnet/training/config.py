@@ -11,17 +11,42 @@ from fnet import schedules
 from fnet.nn import Array
 from fnet.schedules import Schedule
 
+__all__ = ["OPTIMIZERS", "SCHEDULES", "TrainConfig", "example_weights", "learning_rate_schedule"]
+
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "warmup_cosine", "onecycle")
-_OPTIONAL = ("total_steps", "clip_norm", "mixup", "ema_decay", "patience")  # numbers that may be None
+_OPTIONAL = ("total_steps", "clip_norm", "patience")  # numbers that may be None
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. The defaults are the report's best model (Table I).
+    """How to train. The defaults are those of Chen & Wu's best model (Table I).
 
     >>> TrainConfig(optimizer="sgd", learning_rate=0.1).momentum
     0.9
+
+    Args:
+        epochs: how often every example is seen.
+        batch_size: examples a step.
+        optimizer: "adam" or "sgd".
+        learning_rate: of every step, or the peak of the schedule.
+        schedule: "constant", "cosine", "warmup_cosine" or "onecycle"; see `fnet.schedules`.
+        warmup: the share of steps before the peak, of "warmup_cosine" and "onecycle".
+        total_steps: the length of the schedule in steps; None: all epochs, which `fit` knows.
+        momentum: of SGD.
+        nesterov: whether the momentum of SGD is Nesterov's.
+        b1, b2, eps, bias_correction: of Adam; see `fnet.adam_update`.
+        weight_decay: decoupled; the share of the learning rate by which parameters shrink in a step.
+        decay_weights_only: leaves out biases and the scales of batch norms.
+        clip_norm: the largest norm of the gradients; None: any.
+        label_smoothing: see `fnet.losses.label_targets`.
+        class_weight: one weight for each class, or "balanced"; see `example_weights`. None: all 1.
+        input_noise: the standard deviation of Gaussian noise on the features, in their unit.
+        recompute_statistics: at the end of an epoch, batch-norm statistics from the parameters as they are; see
+            `recompute_state`.
+        keep: which parameters `final_model` returns: "last", or "best" on the validation data.
+        monitor: what is best: the lowest "loss", or the highest "accuracy".
+        patience: stop after so many epochs without improvement on the validation data; None: never.
 
     Raises:
         TypeError, ValueError: a value that is not allowed; says what is.
@@ -30,28 +55,26 @@ class TrainConfig:
     epochs: int = 25
     batch_size: int = 64
     optimizer: str = "adam"
-    learning_rate: float = 5e-4  # the peak, where there is a schedule
+    learning_rate: float = 5e-4
     schedule: str = "constant"
-    warmup: float = 0.3  # the share of steps before the peak, of "warmup_cosine" and "onecycle"
-    total_steps: int | None = None  # the length of the schedule; fit sets it from epochs
-    momentum: float = 0.9  # of sgd
-    nesterov: bool = False  # of sgd
-    b1: float = 0.9  # of adam
-    b2: float = 0.999  # of adam
-    eps: float = 1e-8  # of adam
-    bias_correction: bool = True  # of adam
+    warmup: float = 0.3
+    total_steps: int | None = None
+    momentum: float = 0.9
+    nesterov: bool = False
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    bias_correction: bool = True
     weight_decay: float = 0.0
-    decay_weights_only: bool = False  # not biases, nor scales of batch norms
-    clip_norm: float | None = None  # the largest norm of the gradients
+    decay_weights_only: bool = False
+    clip_norm: float | None = None
     label_smoothing: float = 0.0
-    class_weight: str | tuple[float, ...] | None = None  # "balanced", or one weight a class
-    mixup: float | None = None  # alpha
-    input_noise: float = 0.0  # standard deviation, of standardized features
-    ema_decay: float | None = None  # evaluate a moving average of the parameters
-    recompute_statistics: bool = False  # batch-norm statistics from fixed parameters, once an epoch
-    keep: str = "last"  # which parameters final_model gives: "last", or "best" on the validation data
-    monitor: str = "loss"  # what is best: the lowest "loss" or the highest "accuracy"
-    patience: int | None = None  # stop after so many epochs without a better one
+    class_weight: str | tuple[float, ...] | None = None
+    input_noise: float = 0.0
+    recompute_statistics: bool = False
+    keep: str = "last"
+    monitor: str = "loss"
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -84,16 +107,15 @@ class TrainConfig:
             ("warmup", 0, 1, "in [0, 1)"),
             ("b1", 0, 1, "in [0, 1)"),
             ("b2", 0, 1, "in [0, 1)"),
-            ("ema_decay", 0, 1, "in [0, 1)"),
             ("eps", math.ulp(0.0), math.inf, "positive"),
             ("clip_norm", math.ulp(0.0), math.inf, "positive"),
-            ("mixup", math.ulp(0.0), math.inf, "positive"),
         ):
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
             if not isinstance(value, Real) or not low <= float(value) < high:
-                raise ValueError(f"{name} must be {allowed}; got {value!r}")
+                hint = "; a schedule has a name, see schedule" if callable(value) else ""
+                raise ValueError(f"{name} must be {allowed}; got {value!r}{hint}")
             # A scalar of NumPy would compute in float64 where a number computes in float32: other bits than the same
             # config has when it comes back from JSON.
             object.__setattr__(self, name, float(value))
@@ -111,11 +133,11 @@ class TrainConfig:
 
     @property
     def tracks_best(self) -> bool:
-        """Whether the best epoch is to be known, which needs validation data."""
+        """Whether the best epoch is recorded, which needs validation data."""
         return self.keep == "best" or self.patience is not None
 
 
-def schedule(train_config: TrainConfig) -> Schedule:
+def learning_rate_schedule(train_config: TrainConfig) -> Schedule:
     """The learning rate as a function of the number of steps made.
 
     Raises:
@@ -145,25 +167,33 @@ def example_weights(
     num_classes: int,
     sample_weight: npt.ArrayLike | None = None,
 ) -> Array | None:
-    """`[rows]` weights of the examples: sample_weight times the weight of the class; None where all are alike.
+    """`[rows]` weights of the examples: sample_weight times the weight of the class; None where all are equal.
 
-    "balanced" weighs a class by `rows / (num_classes * rows in the class)`: King & Zeng (2001).
+    "balanced" weighs a class by `rows / (num_classes * rows in the class)`, where a row counts by its sample_weight: King
+    & Zeng (2001).
 
     Raises:
         ValueError: not one weight for each class or example, or a weight that is negative or not finite.
     """
     weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
-    if weights is not None and weights.shape != labels.shape:
-        raise ValueError(f"expected {len(labels)} sample weights, but got {weights.shape}")
+    if weights is not None:
+        if weights.shape != (len(labels),):
+            raise ValueError(f"expected {len(labels)} sample weights, but got {list(weights.shape)}")
+        _check_weights(weights)
     class_weight = train_config.class_weight
     if class_weight is not None:
         if class_weight == "balanced":
-            per_class = len(labels) / (num_classes * np.maximum(np.bincount(labels, minlength=num_classes), 1))
+            rows = np.bincount(labels, weights, minlength=num_classes)
+            per_class = np.divide(rows.sum(), num_classes * rows, out=np.zeros(num_classes), where=rows > 0)
         else:
             per_class = np.asarray(class_weight, np.float64)
         if per_class.shape != (num_classes,):
             raise ValueError(f"expected {num_classes} class weights, but got {len(per_class)}")
         weights = per_class[labels] * (1.0 if weights is None else weights)
-    if weights is not None and not (np.isfinite(weights).all() and weights.min() >= 0):
-        raise ValueError("weights of examples and classes must be finite and not negative")
+        _check_weights(weights)
     return weights
+
+
+def _check_weights(weights: Array) -> None:
+    if not (np.isfinite(weights).all() and weights.min() >= 0):
+        raise ValueError("weights of examples and classes must be finite and not negative")

@@ -1,42 +1,39 @@
-"""Passes through a data set that train nothing: evaluation, and batch-norm statistics.
+"""Passes through a data set that train nothing: evaluation, and batch-norm statistics."""
 
-`fnet.training` has these names too.
-"""
-
-import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from fnet import data, losses, metrics, mlp, nn, tree
+from fnet import metrics, mlp, nn, tree
 from fnet.data import Dataset
-from fnet.mlp import MLPConfig, Params, State
 from fnet.nn import Array, BatchNormState
+from fnet.params import MLPConfig, Params, State, check_params, param_shapes
+
+__all__ = ["Evaluation", "Transform", "evaluate", "recompute_state"]
 
 Transform: TypeAlias = Callable[[Array], Array]
 
-CHUNK = 4096  # rows evaluated at a time
+CHUNK = 2**20  # elements of the widest layer evaluated at a time
 
 
 class Evaluation(NamedTuple):
     """How a model does on a data set."""
 
-    loss: float  # mean cross entropy
-    accuracy: float
-    logits: Array  # [rows, classes]
+    loss: float  # mean over the rows
+    score: float  # accuracy, RMSE or coverage: see `fnet.metrics.score_name`
+    logits: Array  # [rows, outputs]
+
+    @property
+    def accuracy(self) -> float:
+        """The score of a classifier."""
+        return self.score
 
 
 def evaluate(
-    config: MLPConfig,
-    params: Params,
-    state: State,
-    dataset: Dataset,
-    *,
-    transform: Transform = nn.identity,
+    config: MLPConfig, params: Params, state: State, dataset: Dataset, *, transform: Transform | None = None
 ) -> Evaluation:
-    """Loss, accuracy and logits on a data set, in inference mode.
+    """Loss, score and logits on a data set, in inference mode.
 
     Args:
         transform: applied to the features, a chunk of rows at a time, such as
@@ -45,41 +42,45 @@ def evaluate(
     Raises:
         TypeError, ValueError: data, params or state that do not fit.
     """
-    labels = losses.check_labels(dataset.y, config.num_classes)
-    if len(dataset.x) != len(labels):
-        raise ValueError(f"the data have {len(dataset.x)} rows, but {len(labels)} labels")
+    rows = len(dataset.x)
+    if len(dataset.y) != rows or rows == 0:
+        raise ValueError(f"expected features and targets of as many rows, but got {rows} and {len(dataset.y)}")
     config, params = mlp.fold_batch_norm(config, params, state)
-    parts = [
-        mlp.folded_logits(config, params, transform(dataset.x[start : start + CHUNK]), first_row=start)
-        for start in range(0, max(len(labels), 1), CHUNK)
-    ]
-    logits = np.concatenate(parts)
-    loss = losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-    accuracy = metrics.accuracy(logits, labels)
-    return Evaluation(float(loss.mean(dtype=np.float64)), accuracy, tree.freeze(logits))
+    logits = np.empty((rows, config.num_outputs), config.dtype)
+    loss = score = 0.0
+    chunk = max(1, CHUNK // max(config.sizes))
+    for start in range(0, rows, chunk):
+        part = slice(start, start + chunk)
+        x = dataset.x[part] if transform is None else transform(dataset.x[part])
+        logits[part] = mlp.folded_logits(config, params, mlp.check_features(config, x, first_row=start))
+        targets = mlp.loss_targets(config, dataset.y[part], len(x))
+        loss += float(mlp.loss_fwd(config, logits[part], targets)[0].sum(dtype=np.float64))
+        score += float(metrics.example_scores(config.loss, logits[part], dataset.y[part]).sum(dtype=np.float64))
+    return Evaluation(loss / rows, metrics.mean_score(config.loss, score, rows), tree.freeze(logits))
 
 
-def recompute_state(config: MLPConfig, params: Params, x: Array, *, transform: Transform = nn.identity) -> State:
-    """The batch-norm state of given parameters: the mean of the statistics over batches of x, without dropout.
+def recompute_state(config: MLPConfig, params: Params, x: Array) -> State:
+    """The batch-norm state of given parameters: the statistics of all rows of x as one batch, without dropout.
 
-    For parameters whose statistics no training step has seen, such as averaged ones: Izmailov et al. (2018),
-    section 3.2.
+    The running statistics are those of the last steps, while the parameters changed: Izmailov et al. (2018), section
+    3.2.
 
     Args:
-        x: `[rows, features]` in random order: batches of one class each have other statistics than all rows.
+        x: `[rows, features]`, at least two rows; held in memory at the widest layer.
 
     Raises:
-        TypeError, ValueError: x or params that do not fit; fewer than two rows.
+        TypeError, ValueError: x or params that do not fit.
     """
-    config = dataclasses.replace(config, dropout=0.0, input_dropout=0.0)
-    if not config.batch_norm:
-        return ()
-    zero = tuple(BatchNormState(*np.zeros((2, width), config.dtype)) for width in config.hidden_sizes)
-    slices = data.batch_slices(len(x), 1024, min_size=2)
-    total = zero
-    for part in slices:
-        # From a state of 0, a step leaves a share of 1 - momentum of the statistics of the batch.
-        _, state = mlp.forward(config, params, zero, transform(x[part]), train=True)
-        total = tree.map(np.add, total, state)
-    scale = 1 / ((1 - nn.BATCH_NORM_MOMENTUM) * len(slices))
-    return tree.freeze(tree.map(partial(np.multiply, scale), total))
+    check_params(config, params, param_shapes(config)[1])
+    h, state = mlp.check_features(config, x), list[BatchNormState]()
+    if config.batch_norm and len(h) < 2:
+        raise ValueError(f"batch-norm statistics need at least 2 rows, but got {len(h)}")
+    for linear, norm in params[:-1]:
+        if norm is None:
+            break
+        h, _ = nn.linear_fwd(linear, h)
+        mean, var = h.mean(axis=0, dtype=np.float64), h.var(axis=0, dtype=np.float64)
+        batch = BatchNormState(mean.astype(config.dtype), var.astype(config.dtype))
+        state.append(batch._replace(var=(var * len(h) / (len(h) - 1)).astype(config.dtype)))
+        h, _ = nn.activation_fwd(config.activation, nn.batch_norm_inference(norm, batch, h))
+    return tree.freeze(tuple(state))

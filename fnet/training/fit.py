@@ -1,50 +1,97 @@
-"""Training: a generator of epochs.
+"""Training as a generator of epochs, and as one call.
 
 Everything that a run needs to go on is in `TrainState`, one pytree. The order of the examples is a function of (key,
 epoch) and the noise of a step one of (key, step), so a run that stops at any step goes on as if it had not.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from fnet import data, losses, mlp, nn, tree
-from fnet import random as frandom
+from fnet import data, losses, metrics, mlp, random
 from fnet.data import Dataset
-from fnet.mlp import MLPConfig, Params, State
-from fnet.nn import Array, Reduce
+from fnet.engine import ALONE, Engine, Processes
+from fnet.nn import Array
+from fnet.params import MLPConfig, Params, State
 from fnet.random import Key
 from fnet.schedules import Schedule
-from fnet.training.config import TrainConfig, example_weights, schedule
+from fnet.training.config import TrainConfig, example_weights, learning_rate_schedule
 from fnet.training.evaluation import Evaluation, Transform, evaluate, recompute_state
 from fnet.training.step import (
     NO_TOTALS,
     Best,
     NonFiniteLossError,
+    StepMetrics,
+    Totals,
     TrainState,
-    check_train_state,
+    add_step,
+    check_opt_state,
     init_train_state,
-    train_step,
 )
+
+__all__ = ["EpochRecord", "final_model", "fit", "is_finished", "run"]
 
 STATISTICS_ROWS = 8192  # examples from which batch-norm statistics are recomputed
 
 
 class EpochRecord(NamedTuple):
-    """What is known of an epoch; of one that is not finished, so far."""
+    """The metrics of an epoch; partial unless `finished`."""
 
     epoch: int  # from 1
     step: int  # steps made in the whole run
     finished: bool
     learning_rate: float  # of the last step
     train_loss: float  # mean over the epoch's examples, in training mode, while parameters change
-    train_accuracy: float
+    train_score: float  # accuracy, RMSE or coverage: see `fnet.metrics.score_name`
     valid_loss: float | None
-    valid_accuracy: float | None
-    seconds: float  # of training in this epoch, evaluation not included, since the process started
+    valid_score: float | None
+    seconds: float  # of training in this epoch, without evaluation, since the process started
+
+    @property
+    def train_accuracy(self) -> float:
+        """The score of a classifier in training."""
+        return self.train_score
+
+    @property
+    def valid_accuracy(self) -> float | None:
+        """The score of a classifier on the validation data."""
+        return self.valid_score
+
+
+def run(
+    config: MLPConfig,
+    train_config: TrainConfig,
+    train: Dataset,
+    valid: Dataset | None = None,
+    *,
+    key: Key,
+    engine: str = "numpy",
+    transform: Transform | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+) -> tuple[Params, State, list[EpochRecord]]:
+    """Train to the end: the parameters and the batch-norm state of `final_model`, and the record of each epoch.
+
+    The arguments and errors are those of `fit`.
+
+    >>> train, test = data.digits()
+    >>> config, train_config = MLPConfig(sizes=(64, 32, 10)), TrainConfig(epochs=2)
+    >>> params, state, records = run(config, train_config, train, key=random.key(0))
+    >>> len(records)
+    2
+    """
+    records: list[EpochRecord] = []
+    train_state = None
+    for train_state, record in fit(
+        config, train_config, train, valid, key=key, engine=engine, transform=transform, sample_weight=sample_weight
+    ):
+        records.append(record)
+    assert train_state is not None  # there is at least one epoch
+    return *final_model(train_state, train_config), records
 
 
 def fit(
@@ -55,17 +102,17 @@ def fit(
     *,
     key: Key,
     train_state: TrainState | None = None,
-    transform: Transform = nn.identity,
-    sample_weight: Array | None = None,
-    every: int | None = None,
+    engine: str = "numpy",
+    transform: Transform | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    yield_every: int | None = None,
     stop: Callable[[], bool] | None = None,
-    reduce: Reduce = nn.identity,
-    shard: tuple[int, int] = (0, 1),
+    processes: Processes | None = None,
 ) -> Iterator[tuple[TrainState, EpochRecord]]:
     """Train, and yield the state and a record after each epoch.
 
-    A yielded state can be kept; given back as `train_state` it goes on from there, to the same bits, in the middle of
-    an epoch too. `fit` works on a copy of its own, whose memory it reuses from step to step.
+    A yielded state is a copy. Given back as `train_state` it goes on from there, to the same bits, in the middle of an
+    epoch too.
 
     Args:
         config, train_config: the architecture, and how to train it.
@@ -73,95 +120,92 @@ def fit(
         key: decides the initial parameters, the order of the examples, all noise, and from which examples batch-norm
             statistics are recomputed.
         train_state: where to begin; None: `init_train_state`.
+        engine: "numpy"; "numba", which is compiled and needs the extra `fast`; or "auto", Numba where it is installed.
+            The two agree to rounding.
         transform: applied to the features of each batch, such as `functools.partial(fnet.standardize, standardizer)`.
-        sample_weight: `[rows]` of train, not negative.
-        every: yield also after each so many steps, with a record that is not `finished`.
-        stop: asked after each step; once it says True, `fit` yields the state as it is and returns.
-        reduce, shard: for several processes that share each batch: a sum over them, and (rank, number of processes).
+        sample_weight: `[rows]` of train, not negative; rows of weight 0 are left out.
+        yield_every: yield also after this many steps, with a record that is not `finished`.
+        stop: called after each step; once it returns True, `fit` yields the state as it is and returns.
+        processes: those that share each batch; see `fnet.engine.Processes`. None: this one alone.
 
     Raises:
         NonFiniteLossError: the loss is infinite or not a number; `train_state` in it is the last good state.
         TypeError, ValueError: data or a train_state that do not fit the configs, before the first step; features that
             are not finite, when their batch comes.
+        ImportError: the engine is not installed.
     """
-    if every is not None and every < 1:
-        raise ValueError(f"every must be at least 1 step, but got {every}")
+    _check_arguments(config, train_config, yield_every)
     min_size = 2 if config.batch_norm and config.hidden_sizes else 1
-    _check_data(config, train_config, train, valid, min_size)
-    weights = example_weights(train_config, train.y, config.num_classes, sample_weight)
-    # A batch of rows without weight would have no mean loss, so they are left out.
-    used = np.arange(len(train.y)) if weights is None else np.flatnonzero(weights)
-    if len(used) < min_size:
-        raise ValueError(f"training needs at least {min_size} examples with a weight above 0, but got {len(used)}")
-    slices = data.batch_slices(len(used), train_config.batch_size, min_size=min_size)
+    examples = _examples(config, train_config, train, sample_weight, transform, processes or ALONE, min_size)
+    if valid is not None:
+        _checked_targets("valid", config, valid)
+    elif train_config.tracks_best:
+        raise ValueError('keep="best" and patience need validation data')
+    slices = data.batch_slices(len(examples.used), train_config.batch_size, min_size=min_size)
     if train_config.total_steps is None:
-        total_steps = len(slices) * train_config.epochs
-        train_config = dataclasses.replace(train_config, total_steps=total_steps)
-    init_key, order_key, step_key, statistics_key = frandom.split(key, 4)
-    # At random: the data may be sorted.
-    statistics_rows = used[frandom.permutation(statistics_key, len(used))[:STATISTICS_ROWS]]
+        train_config = dataclasses.replace(train_config, total_steps=len(slices) * train_config.epochs)
+    init_key, order_key, step_key, statistics_key = random.split(key, 4)
     if train_state is None:
         train_state = init_train_state(init_key, config, train_config)
     _check_resumable(train_config, train_state, len(slices))
-    own_rows = _shard_of(shard, train_config.batch_size)
-    memory = mlp.workspace(config, own_rows.stop - own_rows.start)
-    rate = schedule(train_config)
-    while not is_finished(train_state, train_config):
-        epoch = int(train_state.epoch)
-        order = used[frandom.permutation(frandom.fold_in(order_key, epoch), len(used))]
-        first = int(train_state.step) - epoch * len(slices)
-        train_state = _own(train_state)
-        if first == 0:
-            train_state = train_state._replace(totals=NO_TOTALS)
-        seconds = 0.0
-        started = time.perf_counter()
-        for i in range(first, len(slices)):
-            rows = order[slices[i]]
-            x = transform(data.gather(train.x, rows))
-            try:
-                train_state, _ = train_step(
-                    config,
-                    train_config,
-                    train_state,
-                    x,
-                    train.y.take(rows),
-                    key=frandom.fold_in(step_key, int(train_state.step)),
-                    sample_weight=None if weights is None else weights.take(rows),
-                    reduce=reduce,
-                    shard=_shard_of(shard, len(rows)),
-                    donate=memory,
-                )
-            except NonFiniteLossError as error:
-                step = int(train_state.step) + 1
-                raise NonFiniteLossError(error.loss, step, epoch + 1, train_state) from None
-            except ValueError:
+    largest = max(part.stop - part.start for part in slices)
+    memory = Engine(config, train_config, largest, engine, examples.processes)
+
+    def steps(train_state: TrainState, order: Array, position: int) -> tuple[TrainState, int, bool]:
+        """Steps until the epoch ends, a state is due or `stop` says so: the state, the position, whether to stop."""
+        memory.load(train_state.params, train_state.state, train_state.opt_state)
+        stopping, step, totals = False, int(train_state.step), train_state.totals
+        for position in range(position + 1, len(slices) + 1):
+            rows = order[slices[position - 1]]
+            x, targets, weights = examples.batch(rows)
+            loss, score = memory.step(x, targets, weights, random.fold_in(step_key, step), len(rows))
+            if not math.isfinite(loss):
                 _check_finite(x, rows)
-                raise
+                good = _unloaded(memory, train_state, totals, step)
+                raise NonFiniteLossError(loss, step + 1, int(train_state.epoch) + 1, good)
+            totals, step = add_step(totals, StepMetrics(loss, score, len(rows))), step + 1
             stopping = stop is not None and stop()
-            due = every is not None and int(train_state.step) % every == 0
-            if i + 1 < len(slices) and (stopping or due):
-                seconds += time.perf_counter() - started
-                yield _own(train_state), _record(train_state, rate, seconds)
-                if stopping:
-                    return
+            if stopping or (yield_every is not None and step % yield_every == 0):
+                break
+        return _unloaded(memory, train_state, totals, step), position, stopping
+
+    def epochs(train_state: TrainState) -> Iterator[tuple[TrainState, EpochRecord]]:
+        rate = learning_rate_schedule(train_config)
+        # At random: the data may be sorted.
+        statistics_rows = examples.used[random.permutation(statistics_key, len(examples.used))[:STATISTICS_ROWS]]
+        stopping = False
+        while not stopping and not is_finished(train_state, train_config):
+            epoch, seconds = int(train_state.epoch), 0.0
+            order = examples.used[random.permutation(random.fold_in(order_key, epoch), len(examples.used))]
+            position = int(train_state.step) - epoch * len(slices)
+            if position == 0:
+                train_state = train_state._replace(totals=NO_TOTALS)
+            while position < len(slices):
                 started = time.perf_counter()
-        seconds += time.perf_counter() - started
-        train_state = _own(train_state)
-        train_state = _recompute_statistics(config, train_config, train_state, train.x, statistics_rows, transform)
-        train_state = train_state._replace(epoch=train_state.epoch + 1)
-        record = _record(train_state, rate, seconds, finished=True)
-        if valid is not None:
-            params, state = train_state.ema or (train_state.params, train_state.state)
-            evaluation = evaluate(config, params, state, valid, transform=transform)
-            record = record._replace(valid_loss=evaluation.loss, valid_accuracy=evaluation.accuracy)
-            train_state = _keep_best(train_config, train_state, evaluation)
-        yield train_state, record
-        if stop is not None and stop():
-            return
+                with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found in the loss
+                    train_state, position, stopping = steps(train_state, order, position)
+                seconds += time.perf_counter() - started
+                if position < len(slices):
+                    yield train_state, _record(config, train_state, rate, seconds)
+                    if stopping:
+                        return
+            if train_config.recompute_statistics:
+                x, _, _ = examples.batch(statistics_rows, shared=False)
+                train_state = train_state._replace(state=recompute_state(config, train_state.params, x))
+            train_state = train_state._replace(epoch=train_state.epoch + 1)
+            record = _record(config, train_state, rate, seconds, finished=True)
+            if valid is not None:
+                evaluation = evaluate(config, train_state.params, train_state.state, valid, transform=transform)
+                record = record._replace(valid_loss=evaluation.loss, valid_score=evaluation.score)
+                train_state = _keep_best(train_config, train_state, evaluation)
+            yield train_state, record
+            stopping = stopping or (stop is not None and stop())
+
+    return epochs(train_state)
 
 
 def is_finished(train_state: TrainState, train_config: TrainConfig) -> bool:
-    """Whether all epochs are done, or none was better for as long as `patience` allows."""
+    """Whether all epochs are done, or none has improved for as many as `patience` allows."""
     epoch, best, patience = int(train_state.epoch), train_state.best, train_config.patience
     if patience is not None and best is not None and epoch - int(best.epoch) >= patience:
         return True
@@ -169,24 +213,67 @@ def is_finished(train_state: TrainState, train_config: TrainConfig) -> bool:
 
 
 def final_model(train_state: TrainState, train_config: TrainConfig) -> tuple[Params, State]:
-    """The parameters and batch-norm state that the run is for: the best, the averaged or the last, as configured."""
+    """The parameters and batch-norm state that the run is for: the best or the last, as configured."""
     if train_config.keep == "best" and train_state.best is not None and train_state.best.epoch:
         return train_state.best.params, train_state.best.state
-    return train_state.ema or (train_state.params, train_state.state)
+    return train_state.params, train_state.state
 
 
-def _own(train_state: TrainState) -> TrainState:
-    """A copy of what `train_step` overwrites when it is donated."""
-    params, opt_state, ema = tree.map(_copy, (train_state.params, train_state.opt_state, train_state.ema))
-    return train_state._replace(params=params, opt_state=opt_state, ema=ema)
+class _Examples(NamedTuple):
+    """The training examples, for batches."""
+
+    x: Array  # [rows, features]
+    targets: Array  # [rows] labels or [rows, targets] numbers
+    weights: Array | None  # [rows], float64
+    used: npt.NDArray[np.intp]  # the rows with a weight above 0
+    transform: Transform | None
+    processes: Processes
+    dtype: str
+
+    def batch(self, rows: npt.NDArray[np.intp], *, shared: bool = True) -> tuple[Array, Array, Array]:
+        """Features, targets, and the share of each example in the mean loss, of the rows that are this process's."""
+        own = self.processes.own(len(rows)) if shared else slice(None)
+        mine = rows[own]
+        x = data.gather(self.x, mine)
+        if self.transform is not None:
+            x = self.transform(x)
+        weights = None if self.weights is None else self.weights.take(rows)
+        return (
+            np.ascontiguousarray(x, self.dtype),
+            self.targets.take(mine, axis=0),
+            mlp.mean_weights(weights, len(rows), self.dtype)[own],
+        )
 
 
-def _copy(leaf: Array) -> Array:
-    copy = leaf.copy()  # np.copy would make an array of a scalar
-    return tree.freeze(copy)
+def _examples(
+    config: MLPConfig,
+    train_config: TrainConfig,
+    train: Dataset,
+    sample_weight: npt.ArrayLike | None,
+    transform: Transform | None,
+    processes: Processes,
+    min_size: int,
+) -> _Examples:
+    """The examples of a data set, checked."""
+    targets = _checked_targets("train", config, train)
+    weights = example_weights(train_config, targets, config.num_outputs, sample_weight)
+    used = np.arange(len(targets)) if weights is None else np.flatnonzero(weights)
+    if len(used) < min_size:
+        raise ValueError(f"training needs at least {min_size} examples with a weight above 0, but got {len(used)}")
+    if config.loss == "cross_entropy" and (targets[used] == targets[used[0]]).all():
+        which = "" if weights is None else " with a weight above 0"
+        raise ValueError(f"training needs at least 2 classes, but all labels{which} are {targets[used[0]]}")
+    return _Examples(train.x, targets, weights, used, transform, processes, config.dtype)
 
 
-def _record(train_state: TrainState, rate: Schedule, seconds: float, *, finished: bool = False) -> EpochRecord:
+def _unloaded(memory: Engine, train_state: TrainState, totals: Totals, step: int) -> TrainState:
+    params, state, opt_state = memory.unload()
+    return train_state._replace(params=params, state=state, opt_state=opt_state, totals=totals, step=np.int64(step))
+
+
+def _record(
+    config: MLPConfig, train_state: TrainState, rate: Schedule, seconds: float, *, finished: bool = False
+) -> EpochRecord:
     totals, step = train_state.totals, int(train_state.step)
     return EpochRecord(
         epoch=int(train_state.epoch) + (not finished),
@@ -194,54 +281,63 @@ def _record(train_state: TrainState, rate: Schedule, seconds: float, *, finished
         finished=finished,
         learning_rate=rate(step - 1),
         train_loss=float(totals.loss / totals.count),
-        train_accuracy=float(totals.correct / totals.count),
+        train_score=metrics.mean_score(config.loss, float(totals.score), int(totals.count)),
         valid_loss=None,
-        valid_accuracy=None,
+        valid_score=None,
         seconds=seconds,
     )
-
-
-def _recompute_statistics(
-    config: MLPConfig,
-    train_config: TrainConfig,
-    train_state: TrainState,
-    x: Array,
-    rows: Array,
-    transform: Transform,
-) -> TrainState:
-    """At the end of an epoch, batch-norm statistics for the parameters as they are, where the config asks for them.
-
-    The running ones are those of the last steps: noisy, and none at all for averaged parameters. Training itself uses
-    neither.
-    """
-    if train_state.ema is not None:
-        params, _ = train_state.ema
-        state = recompute_state(config, params, data.gather(x, rows), transform=transform)
-        return train_state._replace(ema=(params, state))
-    if train_config.recompute_statistics:
-        state = recompute_state(config, train_state.params, data.gather(x, rows), transform=transform)
-        return train_state._replace(state=state)
-    return train_state
 
 
 def _keep_best(train_config: TrainConfig, train_state: TrainState, evaluation: Evaluation) -> TrainState:
     if train_state.best is None:
         return train_state
-    by_loss = train_config.monitor == "loss"
-    score = np.float64(evaluation.loss if by_loss else -evaluation.accuracy)
-    if not score < train_state.best.score:
+    value = np.float64(evaluation.loss if train_config.monitor == "loss" else -evaluation.score)
+    if not value < train_state.best.value:
         return train_state
-    params, state = train_state.ema or (train_state.params, train_state.state)
-    return train_state._replace(best=Best(params, state, score, train_state.epoch))
+    return train_state._replace(best=Best(train_state.params, train_state.state, value, train_state.epoch))
 
 
-def _shard_of(shard: tuple[int, int], rows: int) -> slice:
-    """The rows of a batch that process `rank` of `size` computes."""
-    rank, size = shard
-    return slice(rows * rank // size, rows * (rank + 1) // size)
+# Checks ---------------------------------------------------------------------------------------------------------------
 
 
-def _check_finite(x: Array, rows: Array) -> None:
+def _check_arguments(config: MLPConfig, train_config: TrainConfig, yield_every: int | None) -> None:
+    if not isinstance(config, MLPConfig) or not isinstance(train_config, TrainConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"expected fit(config, train_config, …) with an MLPConfig and a TrainConfig, but got a "
+            f"{type(config).__name__} and a {type(train_config).__name__}"
+        )
+    if yield_every is not None and yield_every < 1:
+        raise ValueError(f"yield_every must be at least 1 step, but got {yield_every}")
+    if config.batch_norm and config.hidden_sizes and train_config.batch_size < 2:
+        raise ValueError("batch norm needs batches of at least 2 examples; got batch_size=1")
+    if config.loss != "cross_entropy":
+        for name, default in (("label_smoothing", 0.0), ("class_weight", None), ("monitor", "loss")):
+            if getattr(train_config, name) != default:
+                raise ValueError(
+                    f"{name}={getattr(train_config, name)!r} is for classes, but the loss is {config.loss!r}"
+                )
+
+
+def _checked_targets(name: str, config: MLPConfig, dataset: Dataset) -> Array:
+    """Labels `[rows]`, or numbers `[rows, targets]`, of a data set that fits the config."""
+    if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{name} must be a Dataset, but got a {type(dataset).__name__}: fnet.Dataset(x, y) makes one")
+    for part, array in (("x", dataset.x), ("y", dataset.y)):
+        if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{name}.{part} must be an array, but got a {type(array).__name__}: use numpy.asarray")
+    x, y = dataset.x, dataset.y
+    if x.ndim != 2 or x.shape[1] != config.sizes[0]:
+        raise ValueError(
+            f"{name}.x must have shape [rows, {config.sizes[0]}] as the config says, but got {list(x.shape)}"
+        )
+    if len(x) == 0 or y.ndim == 0 or len(y) != len(x):
+        raise ValueError(f"{name} must have as many labels as rows, but got {list(y.shape)} for {list(x.shape)}")
+    if config.loss == "cross_entropy":
+        return losses.check_labels(y, config.num_outputs)
+    return mlp.loss_targets(config, y, len(x))
+
+
+def _check_finite(x: Array, rows: npt.NDArray[np.intp]) -> None:
     """Raise a ValueError that names the row of the training data, where the features of a batch are not finite."""
     for i, column in np.argwhere(~np.isfinite(x)):
         raise ValueError(
@@ -250,7 +346,7 @@ def _check_finite(x: Array, rows: Array) -> None:
 
 
 def _check_resumable(train_config: TrainConfig, train_state: TrainState, steps_per_epoch: int) -> None:
-    check_train_state(train_config, train_state)
+    check_opt_state(train_config, train_state)
     step, epoch = int(train_state.step), int(train_state.epoch)
     if not 0 <= step - epoch * steps_per_epoch <= steps_per_epoch:
         raise ValueError(
@@ -260,33 +356,3 @@ def _check_resumable(train_config: TrainConfig, train_state: TrainState, steps_p
         )
     if train_config.tracks_best and train_state.best is None:
         raise ValueError('keep="best" and patience need a train_state that init_train_state has made with them')
-
-
-def _check_data(
-    config: MLPConfig, train_config: TrainConfig, train: Dataset, valid: Dataset | None, least: int
-) -> None:
-    if train_config.batch_size < least:
-        raise ValueError("batch norm needs batches of at least 2 examples; got batch_size=1")
-    for name, dataset in (("train", train), ("valid", valid)):
-        if dataset is None:
-            continue
-        for part, array in (("x", dataset.x), ("y", dataset.y)):
-            if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(
-                    f"{name}.{part} must be an array, but got {type(array).__name__}: numpy.asarray makes one"
-                )
-        if dataset.x.ndim != 2 or dataset.x.shape[1] != config.sizes[0]:
-            raise ValueError(
-                f"{name}.x must have shape [rows, {config.sizes[0]}] as the config says, "
-                f"but got {list(dataset.x.shape)}"
-            )
-        if len(losses.check_labels(dataset.y, config.num_classes)) != len(dataset.x):
-            raise ValueError(f"{name} has {len(dataset.x)} rows, but {len(dataset.y)} labels")
-    if len(train.y) < least:
-        raise ValueError(f"training needs at least {least} examples, but got {len(train.y)}")
-    if train.y.min() == train.y.max():
-        raise ValueError(f"training needs at least 2 classes, but all labels are {train.y[0]}")
-    if valid is not None and len(valid.y) == 0:
-        raise ValueError("the validation data have no rows")
-    if train_config.tracks_best and valid is None:
-        raise ValueError('keep="best" and patience need validation data')

@@ -1,0 +1,115 @@
+"""Fixed memory for training: all parameters in one flat array, and the arrays of a batch."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet import tree
+from fnet.nn import Array, BatchNorm, BatchNormState, Linear
+from fnet.params import Layer, MLPConfig, Params, State, param_shapes
+from fnet.tree import PyTree
+
+__all__ = ["Flat", "Hidden", "Statistics", "aligned", "copied", "fill", "flat_params", "hidden_layers", "statistics"]
+
+CACHE_LINE = 64  # bytes
+
+
+def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Zeros that begin at a cache line: products of small matrices there take half the time (3.5 us, 1.8 us)."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % CACHE_LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def fill(views: PyTree, values: PyTree) -> None:
+    """Copy the leaves of a tree into those of another."""
+    for view, value in tree.zip_leaves(views, values):
+        view[...] = value
+
+
+def copied(views: PyTree) -> PyTree:
+    """A read-only copy of a tree."""
+    return tree.freeze(tree.map(np.copy, views))
+
+
+class Flat(NamedTuple):
+    """Params, or anything of their structure, in one array: first all weight matrices, then all vectors."""
+
+    array: Array  # [parameters]
+    weights: list[Array]  # [in, out] of each layer
+    vectors: list[Array]  # of each layer: [2, out], the scale and bias of its batch norm, or [1, out], its bias
+    params: Params  # the same memory
+
+
+def flat_params(config: MLPConfig) -> Flat:
+    """Params that are all 0."""
+    shapes, _ = param_shapes(config)
+    array = aligned((sum(leaf.size for leaf in tree.leaves(shapes)),), config.dtype)
+    weights: list[Array] = []
+    vectors: list[Array] = []
+    start = 0
+    for (w, _), _ in shapes:
+        weights.append(array[start : start + w.size].reshape(w.shape))
+        start += w.size
+    for (w, _), norm in shapes:
+        rows, width = (2 if norm else 1), w.shape[1]
+        vectors.append(array[start : start + rows * width].reshape(rows, width))
+        start += rows * width
+    params = tuple(
+        Layer(Linear(w, None), BatchNorm(*v)) if len(v) == 2 else Layer(Linear(w, v[0]), None)
+        for w, v in zip(weights, vectors, strict=True)
+    )
+    return Flat(array, weights, vectors, params)
+
+
+class Statistics(NamedTuple):
+    """Means and variances of all batch norms, each in one array."""
+
+    mean: Array  # [sum of widths]
+    var: Array  # [sum of widths]
+    state: State  # the same memory
+
+
+def statistics(config: MLPConfig) -> Statistics:
+    """Statistics that are all 0."""
+    _, shapes = param_shapes(config)
+    mean, var = (aligned((sum(len(layer.mean) for layer in shapes),), config.dtype) for _ in range(2))
+    ends = np.cumsum([len(layer.mean) for layer in shapes])
+    parts = [slice(end - len(layer.mean), end) for end, layer in zip(ends, shapes, strict=True)]
+    return Statistics(mean, var, tuple(BatchNormState(mean[part], var[part]) for part in parts))
+
+
+class Hidden(NamedTuple):
+    """The arrays of one hidden layer, for a batch of n examples. In the backward pass, z holds its cotangents."""
+
+    w: Array  # [in, width]
+    dw: Array  # [in, width]
+    v: Array  # [2, width] or [1, width], as in `Flat`
+    dv: Array  # like v
+    mean: Array  # [width]; of the batch
+    var: Array  # [width]; of the batch
+    inv_std: Array  # [width]
+    z: Array  # [n, width]; the linear map
+    x_hat: Array  # [n, width]; normalized
+    h: Array  # [n, width]; the output
+    slope: Array  # [n, width]; of the activation, perhaps times the mask
+    mask: Array  # [n, width]; of the dropout
+
+
+def hidden_layers(config: MLPConfig, params: Flat, grads: Flat, batch: Statistics, batch_size: int) -> list[Hidden]:
+    """The arrays of each hidden layer, for the largest batch."""
+    layers: list[Hidden] = []
+    for i, width in enumerate(config.hidden_sizes):
+        mean, var = batch.state[i] if config.batch_norm else np.zeros((2, 0), config.dtype)
+        inv_std = aligned(mean.shape, config.dtype)
+        arrays = (aligned((batch_size, width), config.dtype) for _ in range(5))
+        layers.append(
+            Hidden(
+                params.weights[i], grads.weights[i], params.vectors[i], grads.vectors[i], mean, var, inv_std, *arrays
+            )
+        )
+    return layers

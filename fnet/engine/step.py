@@ -1,0 +1,222 @@
+"""One training step as a short list of calls on fixed memory."""
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet import nn, random, tree
+from fnet.engine.memory import Hidden, aligned, copied, fill, flat_params, hidden_layers, statistics
+from fnet.nn import Array
+from fnet.optim import AdamState, SGDState
+from fnet.params import MLPConfig, Params, State
+from fnet.random import Key
+from fnet.training.config import TrainConfig, learning_rate_schedule
+
+__all__ = ["ALONE", "ENGINES", "Engine", "Processes", "resolve"]
+
+ENGINES = ("numpy", "numba", "auto")
+
+
+class Processes(NamedTuple):
+    """The processes that share each batch."""
+
+    rank: int  # of this one, from 0
+    size: int
+    sum: Callable[[Array], Array]  # of an array over all processes
+
+    def own(self, count: int) -> slice:
+        """The rows of a batch of `count` that this process computes."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+
+ALONE = Processes(0, 1, lambda array: array)
+
+
+def resolve(engine: str) -> str:
+    """The engine to run, "numpy" or "numba"; "auto" is Numba where it is installed.
+
+    >>> resolve("numpy")
+    'numpy'
+
+    Raises:
+        ValueError: there is no such engine.
+        ImportError: Numba is not installed.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}")
+    has_numba = importlib.util.find_spec("numba") is not None
+    if engine == "numba" and not has_numba:
+        raise ImportError(
+            'engine="numba" needs Numba: python -m pip install numba (the extra "fast"); or use engine="numpy"'
+        )
+    return "numba" if engine != "numpy" and has_numba else "numpy"
+
+
+class Engine:
+    """A network in training, in memory that every step uses again.
+
+    Built once for a config, a train_config and the largest batch, as `jax.jit` compiles once; `load` puts the state of
+    a run into its memory and `unload` copies it out, as the trees of floor 1.
+    """
+
+    def __init__(
+        self,
+        config: MLPConfig,
+        train_config: TrainConfig,
+        batch_size: int,
+        engine: str = "numpy",
+        processes: Processes = ALONE,
+    ) -> None:
+        module = importlib.import_module(f"fnet.engine.{resolve(engine)}_kernels")
+        own = processes.own(batch_size)
+        rows = own.stop - own.start + (processes.size > 1)  # of another batch it may be one more
+        self.config, self.train_config, self.processes = config, train_config, processes
+        self.kernels: Any = module.Kernels(config, train_config.label_smoothing, rows)
+        self.learning_rate = learning_rate_schedule(train_config)
+        self.params, self.grads = flat_params(config), flat_params(config)
+        self.moments = [flat_params(config) for _ in range(2 if train_config.optimizer == "adam" else 1)]
+        self.running, self.batch = statistics(config), statistics(config)
+        self.hidden = hidden_layers(config, self.params, self.grads, self.batch, rows)
+        self.outputs = aligned((rows, config.num_outputs), config.dtype)
+        self.num_weights = sum(w.size for w in self.params.weights)
+        self.widths = ((config.sizes[0],) if config.input_dropout else ()) + (
+            config.hidden_sizes if config.dropout else ()
+        )
+        self.no_bits = np.zeros(rows * max(config.sizes), np.uint16)
+        self.views: dict[int, tuple[list[Hidden], Array]] = {}
+        self.count = 0
+
+    def load(self, params: Params, state: State, opt_state: AdamState | SGDState) -> None:
+        """Copy a state into the memory."""
+        fill(self.params.params, params)
+        fill(self.running.state, state)
+        for moment, value in zip(self.moments, opt_state[1:], strict=True):
+            fill(moment.params, value)
+        self.count = int(opt_state.count)
+
+    def unload(self) -> tuple[Params, State, AdamState | SGDState]:
+        """Copy the state out of the memory."""
+        kind = AdamState if self.train_config.optimizer == "adam" else SGDState
+        moments = [copied(moment.params) for moment in self.moments]
+        return copied(self.params.params), copied(self.running.state), kind(np.int64(self.count), *moments)
+
+    def step(self, x: Array, targets: Array, weights: Array, key: Key, count: int | None = None) -> tuple[float, float]:
+        """One step, as `fnet.train_step`, and the loss and the sum of the scores of the batch.
+
+        A loss that is not finite is returned, and nothing is updated.
+
+        Args:
+            x: `[n, features]`, this process's rows of the batch, in the dtype of the config.
+            targets: `[n]` labels, or `[n, targets]` numbers in the dtype of the config.
+            weights: `[n]`, the share of each example in the loss of the batch.
+            key: of the step.
+            count: the examples of the batch over all processes; None: n.
+        """
+        count = len(x) if count is None else count
+        kernels, shared = self.kernels, self.processes.size > 1
+        hidden, z = self.views.get(len(x)) or self._views(len(x))
+        x, bits = self._noise(x, key, count)
+        h = x
+        for layer, layer_bits in zip(hidden, bits, strict=True):
+            np.dot(h, layer.w, out=layer.z)
+            if self.config.batch_norm:
+                kernels.batch_stats(layer.z, layer.mean, layer.var)
+                if shared:
+                    self._pool(layer, count)
+                kernels.norm_act_fwd(layer, layer_bits)
+            else:
+                kernels.bias_act_fwd(layer, layer_bits)
+            h = layer.h
+        np.dot(h, self.params.weights[-1], out=z)
+        loss, score = kernels.loss(z, self.params.vectors[-1], self.grads.vectors[-1], targets, weights)
+        if not shared and not math.isfinite(loss):
+            return loss, score
+        np.dot(h.T, z, out=self.grads.weights[-1])
+        for i in range(len(hidden) - 1, -1, -1):
+            layer = hidden[i]
+            np.dot(z, self.params.weights[i + 1].T, out=layer.z)
+            z = layer.z
+            if self.config.batch_norm:
+                kernels.norm_act_bwd(layer)
+                kernels.norm_bwd(layer, self.processes.sum(layer.dv), count)
+            else:
+                kernels.bias_act_bwd(layer)
+            np.dot((hidden[i - 1].h if i else x).T, z, out=layer.dw)
+        if shared:
+            loss, score = self._sum_gradients(loss, score)
+            if not math.isfinite(loss):
+                return loss, score
+        self._update()
+        if self.hidden and self.config.batch_norm:
+            kernels.running_stats(self.running, self.batch, count)
+        return loss, score
+
+    def _views(self, n: int) -> tuple[list[Hidden], Array]:
+        """The arrays for a batch of n examples."""
+        hidden = [
+            layer._replace(**{name: getattr(layer, name)[:n] for name in ("z", "x_hat", "h", "slope", "mask")})
+            for layer in self.hidden
+        ]
+        self.views[n] = hidden, self.outputs[:n]
+        return self.views[n]
+
+    def _noise(self, x: Array, key: Key, count: int) -> tuple[Array, list[npt.NDArray[np.uint16]]]:
+        """The features with the noise of the step, and the bits for the dropout of each layer."""
+        config, own = self.config, self.processes.own(count)
+        if self.train_config.input_noise:
+            noise_key, key = random.split(key)
+            noise = random.normal(noise_key, (count, x.shape[1]), x.dtype)
+            x = x + self.train_config.input_noise * noise[own]
+        bits: list[npt.NDArray[np.uint16]] = []
+        if self.widths:
+            draw, start = random.bits(key, count * sum(self.widths), np.uint16), 0
+            for width in self.widths:
+                bits.append(draw[start : start + count * width].reshape(count, width)[own])
+                start += count * width
+            if config.input_dropout:
+                x, _ = nn.dropout_fwd(bits.pop(0), config.input_dropout, x)
+        if not config.dropout:
+            bits = [self.no_bits[: len(x) * width].reshape(-1, width) for width in config.hidden_sizes]
+        return x, bits
+
+    def _pool(self, layer: Hidden, count: int) -> None:
+        """The mean and variance of the whole batch from those of each process's rows, by one reduction.
+
+        The sums are float64, so that the difference of the mean square and the squared mean is exact to float32.
+        """
+        mean, var = layer.mean.astype(np.float64), layer.var.astype(np.float64)
+        sums = len(layer.z) * np.stack([mean, var + mean * mean])
+        mean, square = self.processes.sum(sums) / count
+        layer.mean[:] = mean
+        layer.var[:] = np.maximum(square - mean * mean, 0)
+
+    def _sum_gradients(self, loss: float, score: float) -> tuple[float, float]:
+        """The gradients, the loss and the score over all processes, by one reduction."""
+        total = self.processes.sum(np.append(self.grads.array, [loss, score]))
+        self.grads.array[:] = total[:-2]
+        return float(total[-2]), float(total[-1])
+
+    def _update(self) -> None:
+        config, grads = self.train_config, self.grads
+        if config.clip_norm is not None:
+            norm = tree.global_norm(grads.params)
+            if norm > config.clip_norm:
+                np.multiply(grads.array, config.clip_norm / norm, out=grads.array)
+        eta = self.learning_rate(self.count)
+        self.count += 1
+        split = self.num_weights if config.decay_weights_only and config.weight_decay else None
+        for part, alpha in ((slice(split), config.weight_decay), (slice(split, None), 0.0)):
+            arrays = [flat.array[part] for flat in (self.params, grads, *self.moments)]
+            if config.optimizer == "adam":
+                b1, b2, t = config.b1, config.b2, self.count
+                c1, c2 = (1 - b1**t, 1 - b2**t) if config.bias_correction else (1.0, 1.0)
+                self.kernels.adam(*arrays, eta, b1, b2, c1, c2, config.eps, alpha)
+            else:
+                self.kernels.sgd(*arrays, eta, config.momentum, config.nesterov, alpha)
+            if split is None:
+                return
