@@ -15,7 +15,6 @@ DRAWS = {
     "uniform": lambda key: frandom.uniform(key, (3, 50)),
     "normal": lambda key: frandom.normal(key, (3, 50)),
     "bernoulli": lambda key: frandom.bernoulli(key, 0.5, (3, 50)),
-    "beta": lambda key: frandom.beta(key, 2.0, 3.0, (3, 50)),
     "permutation": lambda key: frandom.permutation(key, 150).reshape(3, 50),
 }
 each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
@@ -27,21 +26,22 @@ each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (frandom.key(0), [2968811710, 3677149159, 745650761, 2884920346]),
-        (frandom.key(2**70), [647231966, 1158660304, 792296500, 1682207537]),
-        (frandom.split(KEY)[0], [3799814089, 1093772667, 2629204363, 3988487602]),
-        (frandom.split(KEY)[1], [790772677, 3794055382, 3454696493, 893343547]),
-        (frandom.fold_in(KEY, 7), [2626233863, 3657133606, 616600791, 2921742451]),
-        (frandom.fold_in(KEY, 2**33 + 1), [2485153302, 1583237534, 4245031706, 3791136291]),
-        (frandom.bits(KEY, 3, "uint8"), [73, 204, 152]),
-        (frandom.bits(KEY, 3, "uint16"), [52297, 34712, 42286]),
-        (frandom.bits(KEY, 3, "uint32"), [2274937929, 8103214, 4206199381]),
-        (frandom.bits(KEY, 3, "uint64"), [34803041397427273, 5630645916730229333, 7654620632632305380]),
-        (frandom.uniform(KEY, 3), [0.5296752452850342, 0.0018866658210754395, 0.9793320894241333]),
-        (frandom.uniform(KEY, 3, "float64"), [0.0018866766546096203, 0.30523792677077743, 0.4149578159726155]),
-        (frandom.uniform(KEY, 2, "float64", -2, 3), [-1.990566616726952, -0.4738103661461128]),
-        (frandom.bernoulli(KEY, 0.5, 8), [True, True, True, True, False, False, True, True]),
-        (frandom.permutation(KEY, 8), [0, 1, 2, 6, 7, 3, 5, 4]),
+        (frandom.key(0), [15793235383387715774, 12390638538380655177]),
+        (frandom.key(2**70), [4976408113500649950, 7225026357292006452]),
+        (frandom.split(KEY)[0], [2124818638256404548, 6801581804244469248]),
+        (frandom.split(KEY)[1], [1811034692280221895, 3919951505607695614]),
+        (frandom.fold_in(KEY, 7), [5097675417054409985, 4378270418067648272]),
+        (frandom.fold_in(KEY, 2**33 + 1), [271026046031589525, 531897722554137731]),
+        (frandom.fold_in(KEY, 2**64 + 3), [15196519334379971304, 6397791204819854551]),
+        (frandom.bits(KEY, 3, "uint8"), [103, 138, 221]),
+        (frandom.bits(KEY, 3, "uint16"), [35431, 12765, 1017]),
+        (frandom.bits(KEY, 3, "uint32"), [836602471, 543163385, 422067908]),
+        (frandom.bits(KEY, 3, "uint64"), [2332868975796259431, 13923735364996447940, 11690616503101103139]),
+        (frandom.uniform(KEY, 3), [0.1947866678237915, 0.12646502256393433, 0.09827029705047607]),
+        (frandom.uniform(KEY, 3, "float64"), [0.12646508058411687, 0.7548072065921198, 0.6337495905178553]),
+        (frandom.uniform(KEY, 2, "float64", -2, 3), [-1.3676745970794157, 1.7740360329605989]),
+        (frandom.bernoulli(KEY, 0.5, 8), [True, False, False, False, True, True, False, False]),
+        (frandom.permutation(KEY, 8), [4, 0, 5, 2, 7, 6, 1, 3]),
     ],
 )
 def test_the_words_of_a_key_never_change(words: np.ndarray, expected: list[Any]) -> None:
@@ -49,34 +49,29 @@ def test_the_words_of_a_key_never_change(words: np.ndarray, expected: list[Any])
 
 
 def test_the_normal_stream_never_changes_but_for_the_rounding_of_log_and_cos() -> None:
-    expected = [1.1178860664367676, -1.2047957181930542, -0.1459905058145523]
+    expected = [1.4748048782348633, 0.06141547113656998, 1.0472110509872437]
     np.testing.assert_allclose(frandom.normal(KEY, 3), expected, rtol=1e-5)
-    expected = [-3.0482839598542917, -1.4463904200367408, 1.8038408086823845]
+    expected = [-1.356794833657012, 0.40802260794379824, -1.5148220630922418]
     np.testing.assert_allclose(frandom.normal(KEY, 3, "float64"), expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("number", [0, 1, 2**32 - 1, 2**32, 2**64 + 3])
-def test_derived_keys_are_those_of_numpy_spawn_keys(number: int) -> None:
-    spawned = np.random.SeedSequence(KEY.tolist(), spawn_key=(1, number)).generate_state(4)
-    assert frandom.fold_in(KEY, number).tolist() == spawned.tolist()
 
 
 # Keys
 
 
-def test_a_key_is_a_read_only_array_of_four_words() -> None:
+def test_a_key_is_a_read_only_array_of_two_words() -> None:
     for key in (KEY, *frandom.split(KEY), frandom.fold_in(KEY, 0), frandom.key(np.int64(0))):  # pyright: ignore[reportArgumentType]
-        assert key.dtype == np.uint32
-        assert key.shape == (4,)
+        assert key.dtype == np.uint64
+        assert key.shape == (2,)
         assert not key.flags.writeable
 
 
 def test_all_derived_keys_are_distinct() -> None:
-    counters = (*range(50), 2**32, 2**32 + 1, 2**64)
+    counters = (*range(50), 2**32, 2**62 - 1, *range(2**62, 2**62 + 5), 2**64, 2**64 + 1, 2**124, 2**200)
     keys = [
         *(frandom.key(seed) for seed in counters),
         *frandom.split(KEY, 50),
         *(frandom.fold_in(KEY, data) for data in counters),
+        *(frandom.fold_in(frandom.fold_in(KEY, 1), data) for data in counters),
         *frandom.split(frandom.key(1), 50),
     ]
     assert len({key.tobytes() for key in keys}) == len(keys)
@@ -105,11 +100,21 @@ def test_bad_numbers(make: Callable[[Any], Any], number: Any, error: type[Except
 
 
 @each_draw
-@pytest.mark.parametrize("bad", [0, None, np.zeros(2, np.uint32), np.zeros(4, np.int64), [1, 2, 3, 4]], ids=repr)
+@pytest.mark.parametrize(
+    "bad", [0, None, np.zeros(2, np.uint32), np.zeros(2, np.int64), np.zeros((1, 2), np.uint64), [1, 2]], ids=repr
+)
 def test_what_is_no_key(draw: Callable[[Any], np.ndarray], bad: Any) -> None:
     for use in (draw, frandom.split, lambda key: frandom.fold_in(key, 0)):
         with pytest.raises(TypeError, match=r"key must come from fnet\.random\.key\(seed\)"):
             use(bad)
+
+
+# The module
+
+
+def test_the_module_shows_its_functions_alone() -> None:
+    assert dir(frandom) == sorted(frandom.__all__)
+    assert {"key", "split", "fold_in", *DRAWS} < set(dir(frandom))
 
 
 # Draws
@@ -204,7 +209,6 @@ def test_shapes(shape: Any) -> None:
         frandom.uniform(KEY, shape),
         frandom.normal(KEY, shape),
         frandom.bernoulli(KEY, 0.5, shape),
-        frandom.beta(KEY, 1.0, 1.0, shape),
     ):
         assert type(draw) is np.ndarray
         assert draw.shape == expected
@@ -216,13 +220,6 @@ def test_bernoulli(p: float) -> None:
     draw = frandom.bernoulli(KEY, p, 10_000)
     assert draw.dtype == bool
     assert draw.mean() == pytest.approx(p, abs=3 * (p * (1 - p) / 10_000) ** 0.5)
-
-
-def test_beta() -> None:
-    draw = frandom.beta(KEY, 2.0, 3.0, 20_000)
-    assert 0 < draw.min() < draw.max() < 1
-    assert draw.mean() == pytest.approx(0.4, abs=0.005)
-    assert draw.var() == pytest.approx(0.04, abs=0.002)
 
 
 @pytest.mark.parametrize("num", [0, 1, 2, 1000])
@@ -275,8 +272,6 @@ def test_all_permutations_are_equally_frequent() -> None:
         (lambda: frandom.normal(KEY, 3, int), TypeError, "float32 or float64, not int64"),
         (lambda: frandom.bernoulli(KEY, 1.1), ValueError, r"a probability in \[0, 1\], but got 1.1"),
         (lambda: frandom.bernoulli(KEY, np.nan), ValueError, r"a probability in \[0, 1\], but got nan"),
-        (lambda: frandom.beta(KEY, 0.0, 1.0), ValueError, "a and b must be positive, but got 0.0 and 1.0"),
-        (lambda: frandom.beta(KEY, 1.0, np.nan), ValueError, "a and b must be positive, but got 1.0 and nan"),
         (lambda: frandom.permutation(KEY, 3.0), TypeError, "x must be an integer, but got 3.0"),
         (lambda: frandom.permutation(KEY, -3), ValueError, "x must be 0 or more, but got -3"),
     ],
