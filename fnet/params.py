@@ -3,6 +3,7 @@
 What the network computes is in `fnet.mlp`.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from numbers import Real
@@ -138,7 +139,7 @@ def _checked_sizes(sizes: object, least_outputs: int) -> tuple[int, ...]:
 
 
 def _increasing(numbers: tuple[float, ...]) -> bool:
-    return all(a < b for a, b in zip(numbers[:-1], numbers[1:], strict=True))
+    return all(a < b for a, b in itertools.pairwise(numbers))
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------

@@ -143,19 +143,15 @@ def train_step(
     new_params, opt_state = _update(train_config, train_state.params, grads, train_state.opt_state)
     score = float(metrics.example_scores(config.loss, aux.logits, np.asarray(y)).sum())
     step = StepMetrics(loss, score, len(aux.logits))
+    total = train_state.totals
     train_state = train_state._replace(
         params=new_params,
         state=aux.state,
         opt_state=opt_state,
-        totals=add_step(train_state.totals, step),
+        totals=Totals(total.loss + loss * step.count, total.score + score, total.count + step.count),
         step=train_state.step + 1,
     )
     return train_state, step
-
-
-def add_step(totals: Totals, step: StepMetrics) -> Totals:
-    """The sums with one more step."""
-    return Totals(totals.loss + step.loss * step.count, totals.score + step.score, totals.count + step.count)
 
 
 def _update(
