@@ -1,3 +1,4 @@
+# pyright: basic, reportAttributeAccessIssue=false
 """The compiled kernels: each a loop over the rows of a C-ordered array, whose inner loop over columns vectorizes.
 
 Arrays are as in `fnet.engine.memory.Hidden`; numbers are Python's and become the dtype of the arrays here, since a

@@ -115,23 +115,23 @@ class Kernels:
         if self.config.loss == "cross_entropy" and not self.label_smoothing:
             loss, score = self._cross_entropy(z, targets, weights)
         else:
-            score = metrics.example_scores(self.config.loss, z, targets).sum()
+            score = float(metrics.example_scores(self.config.loss, z, targets).sum())
             if self.config.loss == "cross_entropy":
                 one_hot = (targets[:, None] == self.classes).astype(z.dtype)
                 targets = (1 - self.label_smoothing) * one_hot + self.label_smoothing / len(self.classes)
             each, slope = mlp.loss_fwd(self.config, z, targets)
-            loss = each @ weights
+            loss = float(each @ weights)
             np.multiply(slope, weights[:, None], out=z)
         np.add.reduce(z, axis=0, out=dv[0])
-        return float(loss), float(score)
+        return loss, score
 
-    def _cross_entropy(self, z: Array, labels: Array, weights: Array) -> tuple[float, int]:
+    def _cross_entropy(self, z: Array, labels: Array, weights: Array) -> tuple[float, float]:
         """As `fnet.losses.softmax_cross_entropy_fwd` of one-hot targets, whose zeros need no arithmetic."""
-        score = np.count_nonzero(z.argmax(axis=1) == labels)
+        score = float(np.count_nonzero(z.argmax(axis=1) == labels))
         flat, at_label = z.reshape(-1), self.starts[: len(z)] + labels
         z -= np.maximum.reduce(z, axis=1, keepdims=True)
         z -= np.log(np.add.reduce(np.exp(z), axis=1, keepdims=True))
-        loss = -flat[at_label] @ weights
+        loss = float(-flat[at_label] @ weights)
         np.exp(z, out=z)
         flat[at_label] -= 1
         z *= weights[:, None]

@@ -34,7 +34,11 @@ class Processes(NamedTuple):
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
 
-ALONE = Processes(0, 1, lambda array: array)
+def _itself(array: Array) -> Array:
+    return array
+
+
+ALONE = Processes(0, 1, _itself)
 
 
 def resolve(engine: str) -> str:
@@ -111,7 +115,9 @@ class Engine:
         moments = [copied(moment.params) for moment in self.moments]
         return copied(self.params.params), copied(self.running.state), kind(np.int64(self.count), *moments)
 
-    def step(self, x: Array, targets: Array, weights: Array, key: Key, count: int | None = None) -> tuple[float, float]:
+    def step(
+        self, x: Array, targets: Array, weights: Array | None, key: Key, count: int | None = None
+    ) -> tuple[float, float]:
         """One step, as `fnet.train_step`, and the loss and the sum of the scores of the batch.
 
         A loss that is not finite is returned, and nothing is updated.

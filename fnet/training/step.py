@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fnet import metrics, mlp, nn, optim, params, random, tree
+from fnet.nn import Array
 from fnet.optim import AdamState, SGDState
 from fnet.params import MLPConfig, Params, State
 from fnet.random import Key
@@ -158,7 +159,7 @@ def _update(
     train_config: TrainConfig, params: Params, grads: Params, opt_state: AdamState | SGDState
 ) -> tuple[Params, AdamState | SGDState]:
     learning_rate = learning_rate_schedule(train_config)
-    mask = _is_matrix if train_config.decay_weights_only else None
+    mask = _weights_only if train_config.decay_weights_only else None
     if isinstance(opt_state, AdamState):
         return optim.adam_update(
             params,
@@ -184,8 +185,11 @@ def _update(
     )
 
 
-def _is_matrix(params: Params) -> tree.PyTree:
-    return tree.map(lambda p: p.ndim > 1, params)
+def _weights_only(params: Params) -> tree.PyTree:
+    def is_matrix(p: Array) -> bool:
+        return p.ndim > 1
+
+    return tree.map(is_matrix, params)
 
 
 def check_opt_state(train_config: TrainConfig, train_state: TrainState) -> None:
