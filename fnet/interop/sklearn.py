@@ -1,7 +1,7 @@
 """scikit-learn: `MLPClassifier`, an estimator like `sklearn.neural_network.MLPClassifier`.
 
 A shell over the pure functions: `fit` is `fnet.fit`, `partial_fit` is `fnet.train_step`, `predict_proba` is
-`fnet.model.predict_proba`. Importing it imports scikit-learn, which is the extra `sklearn`.
+`fnet.model.predict_proba`. Importing this module imports scikit-learn.
 """
 
 # ruff: noqa: N803  # scikit-learn calls the features X
@@ -15,9 +15,10 @@ from typing import Any, Self
 import numpy as np
 
 import fnet
-from fnet import data, model, training
+from fnet import data, losses, mlp, model, training
 from fnet import random as frandom
 from fnet.data import Dataset, Labels, Standardizer
+from fnet.interop import missing
 from fnet.mlp import MLPConfig
 from fnet.model import Model
 from fnet.nn import Array
@@ -29,7 +30,9 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError:
-    raise ImportError('MLPClassifier needs scikit-learn: python -m pip install "fnet[sklearn]"') from None
+    raise missing("MLPClassifier", "scikit-learn", "sklearn") from None
+
+__all__ = ["MLPClassifier"]
 
 BATCH_SIZE = 64  # of batch_size="auto"
 
@@ -40,8 +43,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     Parameters have scikit-learn's names where its `MLPClassifier` has them, and those of `fnet.MLPConfig` and
     `fnet.TrainConfig` otherwise. `scripts/compare_sklearn.py` compares the two with their defaults.
 
-    Fitted on float32, the network computes in float32; on anything else in float64, as that of scikit-learn, in up to
-    twice the time.
+    Fitted on float32, the network computes in float32; fitted on anything else, in float64, like scikit-learn's, in up
+    to twice the time.
 
     >>> X, y = [[0.0], [0.1], [0.9], [1.0]], ["no", "no", "yes", "yes"]
     >>> MLPClassifier(random_state=0).fit(X, y).predict([[-0.5], [1.5]])
@@ -50,18 +53,18 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     Args:
         hidden_layer_sizes: widths of the hidden layers; `()` is softmax regression.
         activation: one of `fnet.nn.ACTIVATION_NAMES`.
-        batch_norm: a batch norm in each hidden layer.
+        batch_norm: batch norm in each hidden layer.
         dropout: the share of hidden units that is dropped in training.
-        solver: "adam" or "sgd", the latter with a momentum of 0.9.
-        learning_rate_init: the learning rate; its peak, where there is a schedule.
-        schedule: of the learning rate: "constant", "cosine", "warmup_cosine" or "onecycle", over `max_iter` epochs.
+        solver: "adam", or "sgd" with a momentum of 0.9.
+        learning_rate_init: the learning rate; with a schedule, its peak.
+        schedule: of the learning rate over `max_iter` epochs: "constant", "cosine", "warmup_cosine" or "onecycle".
         weight_decay: decoupled, see `fnet.adam_update`.
         label_smoothing: see `fnet.losses.label_targets`.
-        batch_size: rows a step; "auto" is 64. A larger one than there are rows is all rows.
-        max_iter: epochs.
-        class_weight: None, a dict of weights, or "balanced", which counts rows whatever their weights.
-        standardize: standardize the features with the means and standard deviations of the training rows (in
-            `partial_fit`, of the first call), without weights; otherwise put a `StandardScaler` in front.
+        batch_size: rows per step, at most all; "auto" is 64.
+        max_iter: the number of epochs.
+        class_weight: None, a dict of weights, or "balanced", which counts the rows of a weight other than 0.
+        standardize: standardize the features with the unweighted means and standard deviations of the training rows
+            (of the first call, in `partial_fit`); without it, put a `StandardScaler` in front.
         early_stopping: set a stratified `validation_fraction` of the rows aside, stop after `n_iter_no_change` epochs
             without a lower loss on them, and keep the parameters of the best epoch; in `fit` only.
         validation_fraction, n_iter_no_change: see `early_stopping`.
@@ -69,10 +72,10 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: the classes, sorted, in the order of the probabilities.
-        model_: the classifier as a `fnet.model.Model` of raw features, which `fnet.model.save`, `fnet.interop.onnx`
-            and `fnet.interop.safetensors` write; its classes are ints or strings.
+        model_: the classifier as a `fnet.Model` of raw features, for `fnet.save_model`, `fnet.interop.onnx` and
+            `fnet.interop.safetensors`; its classes are ints or strings.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
-        n_iter_: epochs made.
+        n_iter_: the number of epochs trained.
         loss_curve_: the training loss of each epoch.
         validation_scores_: with `early_stopping` the validation accuracy after each epoch, otherwise None.
     """
@@ -117,7 +120,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train a new network.
+        """Train a new network. A call that fails leaves the estimator unfitted.
 
         Args:
             X: features, `[rows, features]`.
@@ -125,20 +128,22 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             sample_weight: `[rows]`, not negative. A row of weight 0 counts as absent.
 
         Raises:
-            TypeError, ValueError: parameters or data that are not allowed; fewer than 2 classes.
+            TypeError, ValueError: parameters or data are not allowed; there are fewer than 2 classes.
             fnet.NonFiniteLossError: the loss is infinite or not a number.
         """
+        for name in [name for name in vars(self) if name.endswith("_") and not name.endswith("__")]:
+            delattr(self, name)
         x, labels = self._checked(X, y, reset=True)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         weights = self._weights(codes, sample_weight)
         rows = np.flatnonzero(weights)
         if (count := len(np.unique(codes[rows]))) < 2:
-            raise ValueError(f"training needs rows of 2 classes or more, but got {count} class")
+            raise ValueError(f"training needs rows of 2 or more classes, but got {count} class")
         self._key = self._new_key()
         init_key, split_key, key = frandom.split(self._key, 3)
         valid = None
         if self.early_stopping:
-            # Row numbers in the place of features, so that the weights can follow.
+            # Row numbers take the place of features, so that the weights are split too.
             numbers = Dataset(rows, codes[rows])
             rows, valid = (part.x for part in data.train_test_split(split_key, numbers, self.validation_fraction))
         train_config = self._train_config(len(rows))
@@ -167,20 +172,22 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Go on training: one pass over the given rows, at a constant learning rate.
+        """Continue training with one pass over the given rows, at a constant learning rate.
+
+        A call that fails leaves the network as it was.
 
         Args:
-            X, y, sample_weight: as in `fit`, but not every class needs to be there.
-            classes: in the first call, all classes that will ever be.
+            X, y, sample_weight: as in `fit`, but not every class needs to occur.
+            classes: in the first call, all classes that will ever occur.
 
         Raises:
-            TypeError, ValueError: as `fit`; a label that is none of the classes; one row alone with batch norm.
+            TypeError, ValueError: as `fit`; a label is not among the classes; a single row with batch norm.
             fnet.NonFiniteLossError: the loss is infinite or not a number.
         """
         first = not hasattr(self, "model_")
         x, labels = self._checked(X, y, reset=first)
         if self.class_weight == "balanced":
-            raise ValueError('partial_fit sees a part of the rows, so class_weight="balanced" has no meaning for it')
+            raise ValueError('class_weight="balanced" needs all rows, but partial_fit sees some; pass a dict instead')
         if first:
             if classes is None:
                 raise ValueError("the first call of partial_fit needs all classes: classes=numpy.unique(y_of_all_rows)")
@@ -234,24 +241,45 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             sklearn.exceptions.NotFittedError: before `fit`.
             ValueError: X is not finite numbers `[rows, features]`.
         """
+        return model.predict_proba(self.model_, self._checked_features(X))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithms of `predict_proba`, finite even where a probability rounds to 0.
+
+        Raises:
+            sklearn.exceptions.NotFittedError, ValueError: as `predict_proba`.
+        """
+        x = self._checked_features(X)
+        (member,) = self.model_.members
+        return losses.log_softmax(mlp.predict_logits(self.model_.config, *member, _features(self.model_, x)))
+
+    def _checked_features(self, X: Any) -> Array:
         check_is_fitted(self, "model_")
+        _refuse_masked(X=X)
         x: Any = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        return model.predict_proba(self.model_, x)
+        return x
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+        _refuse_masked(X=X, y=y)
         checked: Any = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=reset)
         check_classification_targets(checked[1])
         return checked
 
     def _weights(self, codes: Labels, sample_weight: Any) -> Array:
         """The weight of each row: its own times that of its class."""
-        if sample_weight is None:
-            sample_weight = np.ones(len(codes))
-        per_class: Any = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[codes])
-        weights = training.example_weights(
-            TrainConfig(class_weight=per_class), codes, len(self.classes_), sample_weight
+        _refuse_masked(sample_weight=sample_weight)
+        if np.iscomplexobj(sample_weight):
+            raise TypeError("sample_weight must be real, but is complex")
+        weights = np.ones(len(codes)) if sample_weight is None else np.array(sample_weight, np.float64)
+        training.example_weights(TrainConfig(), codes, len(self.classes_), weights)  # checks them
+        per_class: Any = self.class_weight
+        if per_class != "balanced":
+            per_class = compute_class_weight(per_class, classes=self.classes_, y=self.classes_)
+        rows = np.flatnonzero(weights)  # the others are absent
+        weights[rows] = training.example_weights(
+            TrainConfig(class_weight=per_class), codes[rows], len(self.classes_), weights[rows]
         )
-        if weights is None or not weights.any():
+        if not weights.any():
             raise ValueError("the weights of all rows are zero")
         return weights
 
@@ -293,6 +321,12 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
 
     def _new_key(self) -> frandom.Key:
         return frandom.key(int(check_random_state(self.random_state).randint(2**31)))
+
+
+def _refuse_masked(**arrays: Any) -> None:
+    for name, array in arrays.items():
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill it first, with .filled(...)")
 
 
 def _features(classifier: Model, x: Array) -> Array:
