@@ -36,7 +36,7 @@ def save_safetensors(path: str | Path, model: Model) -> None:
     try:
         import safetensors.numpy
     except ImportError:
-        raise missing("safetensors files", "safetensors", "safetensors") from None
+        raise missing("the safetensors format", "safetensors", "safetensors") from None
     # safetensors 0.8 writes an array as it lies in memory, so they are C-contiguous copies.
     tensors = {name: np.array(view, order="C") for name, view in _views(checked(str(path), model)).items()}
     note = json.loads(json.dumps(to_metadata(model)))
@@ -104,7 +104,7 @@ def _read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise missing("safetensors files", "safetensors", "safetensors") from None
+        raise missing("the safetensors format", "safetensors", "safetensors") from None
     npy.open_regular(path).close()
     try:
         opened: Any = safe_open(path, framework="numpy")

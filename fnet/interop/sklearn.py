@@ -241,7 +241,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             sklearn.exceptions.NotFittedError: before `fit`.
             ValueError: X is not finite numbers `[rows, features]`.
         """
-        return model.predict_proba(self.model_, self._checked_features(X))
+        x = self._checked_features(X)
+        return model.predict_proba(self.model_, x)
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`, finite even where a probability rounds to 0.
@@ -253,8 +254,11 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         (member,) = self.model_.members
         return losses.log_softmax(mlp.predict_logits(self.model_.config, *member, _features(self.model_, x)))
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
     def _checked_features(self, X: Any) -> Array:
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         _refuse_masked(X=X)
         x: Any = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         return x
@@ -268,17 +272,18 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     def _weights(self, codes: Labels, sample_weight: Any) -> Array:
         """The weight of each row: its own times that of its class."""
         _refuse_masked(sample_weight=sample_weight)
-        if np.iscomplexobj(sample_weight):
-            raise TypeError("sample_weight must be real, but is complex")
-        weights = np.ones(len(codes)) if sample_weight is None else np.array(sample_weight, np.float64)
+        weights = np.array(np.ones(len(codes)) if sample_weight is None else sample_weight)
+        if weights.dtype.kind not in "fiub":
+            raise TypeError(f"sample_weight must be numbers, but got dtype {weights.dtype}")
+        weights = weights.astype(np.float64)
         training.example_weights(TrainConfig(), codes, len(self.classes_), weights)  # checks them
         per_class: Any = self.class_weight
         if per_class != "balanced":
             per_class = compute_class_weight(per_class, classes=self.classes_, y=self.classes_)
-        rows = np.flatnonzero(weights)  # the others are absent
-        weights[rows] = training.example_weights(
-            TrainConfig(class_weight=per_class), codes[rows], len(self.classes_), weights[rows]
-        )
+        if len(rows := np.flatnonzero(weights)):  # the others are absent
+            weights[rows] = training.example_weights(
+                TrainConfig(class_weight=per_class), codes[rows], len(self.classes_), weights[rows]
+            )
         if not weights.any():
             raise ValueError("the weights of all rows are zero")
         return weights

@@ -25,6 +25,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted
 
 from fnet.interop import sklearn as interop
 
@@ -192,7 +193,8 @@ def test_standardize():
 
 
 def test_rows_of_weight_zero_are_absent():
-    weights = np.tile([1.0, 1.0, 0.0], 50)
+    weights = np.tile([1.0, 1.0, 0.0], 50) * (IRIS_LABELS != 1)
+    weights[50:60] = 1  # a class of few rows
     for arguments in ({"early_stopping": True, "batch_norm": True, "dropout": 0.1}, {"standardize": True}):
         estimator = MLPClassifier(**SMALL, **arguments)
         weighted = clone(estimator).fit(IRIS, NAMES, weights).predict_proba(IRIS)
@@ -201,6 +203,11 @@ def test_rows_of_weight_zero_are_absent():
         weighted = clone(estimator).partial_fit(IRIS, NAMES, np.unique(NAMES), weights).loss_curve_
         without = clone(estimator).partial_fit(IRIS[weights > 0], NAMES[weights > 0], np.unique(NAMES)).loss_curve_
         np.testing.assert_array_equal(weighted, without)
+    balanced = MLPClassifier(**SMALL, class_weight="balanced")
+    weighted = clone(balanced).fit(IRIS, NAMES, weights).predict_proba(IRIS)
+    without = clone(balanced).fit(IRIS[weights > 0], NAMES[weights > 0]).predict_proba(IRIS)
+    np.testing.assert_array_equal(weighted, without)
+    assert not np.array_equal(weighted, MLPClassifier(**SMALL).fit(IRIS, NAMES, weights).predict_proba(IRIS))
 
 
 def test_a_weight_is_a_number_of_rows():
@@ -286,7 +293,7 @@ def test_partial_fit_errors():
         estimator.partial_fit(IRIS, NAMES, sample_weight=np.zeros(150))
 
 
-# Small data and errors ------------------------------------------------------------------------------------------------
+# Refits and errors ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
@@ -312,7 +319,7 @@ def test_errors():
     for changes in ({"hidden_layer_sizes": 2.5}, {"batch_size": "all"}, {"max_iter": 2.0}):
         with pytest.raises(TypeError):
             MLPClassifier(**changes).fit(IRIS, NAMES)
-    with pytest.raises(ValueError, match="2 classes or more, but got 1 class"):
+    with pytest.raises(ValueError, match="2 or more classes, but got 1 class"):
         MLPClassifier().fit(IRIS, NAMES, IRIS_LABELS == 0)
     with pytest.raises(ValueError, match="150 sample weights"):
         MLPClassifier().fit(IRIS, NAMES, np.ones(149))
@@ -322,7 +329,66 @@ def test_errors():
         MLPClassifier(solver="sgd", learning_rate_init=1e200, random_state=0).fit(IRIS, NAMES)
 
 
+def test_a_fit_that_fails_leaves_the_estimator_unfitted():
+    fitted = MLPClassifier(**SMALL).fit(IRIS, NAMES)
+    for x, y, changes in (
+        (IRIS, IRIS_LABELS > 0, {"solver": "sgd", "learning_rate_init": 1e200, "max_iter": 9}),
+        (IRIS[:, :3], np.full(150, "one class"), {}),
+        (IRIS * np.nan, NAMES, {}),
+    ):
+        estimator = pickle.loads(pickle.dumps(fitted)).set_params(**changes)
+        with pytest.raises((ValueError, FloatingPointError)):
+            estimator.fit(x, y)
+        with pytest.raises(NotFittedError):
+            estimator.predict(IRIS)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(estimator)
+        np.testing.assert_array_equal(
+            estimator.set_params(**SMALL, solver="adam", learning_rate_init=3e-3).fit(IRIS, NAMES).predict_proba(IRIS),
+            fitted.predict_proba(IRIS),
+        )
+
+
+def test_a_partial_fit_that_fails_leaves_the_network_as_it_was():
+    estimator = MLPClassifier(**SMALL).fit(IRIS, NAMES)
+    before, epochs = estimator.predict_proba(IRIS), estimator.n_iter_
+    for x, y in ((IRIS * np.nan, NAMES), (IRIS, np.full(150, "other")), (IRIS[:, :3], NAMES)):
+        with pytest.raises(ValueError, match=r"NaN|other|features"):
+            estimator.partial_fit(x, y)
+    np.testing.assert_array_equal(estimator.predict_proba(IRIS), before)
+    assert estimator.n_iter_ == epochs
+
+
+def test_logarithms_of_probabilities():
+    fitted = MLPClassifier(**SMALL, standardize=True).fit(IRIS, NAMES)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(fitted.predict_log_proba(IRIS), np.log(fitted.predict_proba(IRIS)), atol=1e-12)
+    far = fitted.predict_log_proba(1e6 * IRIS)
+    assert np.isfinite(far).all()
+    assert far.min() < -1000
+    with pytest.raises(NotFittedError):
+        MLPClassifier().predict_log_proba(IRIS)
+
+
+def test_masks_and_complex_numbers_are_refused():
+    fitted = MLPClassifier(**SMALL).fit(IRIS, NAMES)
+    masked = np.ma.masked_greater(IRIS, 5)
+    for call in (
+        lambda: fitted.predict(masked),
+        lambda: MLPClassifier(**SMALL).fit(masked, NAMES),
+        lambda: MLPClassifier(**SMALL).fit(IRIS, np.ma.masked_equal(IRIS_LABELS, 1)),
+        lambda: fitted.partial_fit(IRIS, NAMES, sample_weight=np.ma.masked_equal(np.ones(150), 1)),
+    ):
+        with pytest.raises(TypeError, match="is a masked array"):
+            call()
+    with pytest.raises(TypeError, match="sample_weight must be numbers, but got dtype complex128"):
+        MLPClassifier(**SMALL).fit(IRIS, NAMES, np.full(150, 1j))
+    for x, y in ((IRIS * 1j, NAMES), (IRIS, IRIS_LABELS * 1j)):
+        with pytest.raises(ValueError, match=r"[Cc]omplex"):
+            MLPClassifier(**SMALL).fit(x, y)
+
+
 def test_the_error_without_the_package():
     code = "import sys; sys.modules['sklearn'] = None; import fnet.interop.sklearn"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stderr.endswith('MLPClassifier needs scikit-learn: python -m pip install "fnet[sklearn]"\n')
+    assert "MLPClassifier needs scikit-learn: python -m pip install scikit-learn; or in a clone" in run.stderr
