@@ -4,7 +4,6 @@ It may be an ensemble: several networks of one architecture, whose probabilities
 """
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -14,8 +13,8 @@ import numpy.typing as npt
 
 from fnet import checkpoint, data, losses, mlp, tree
 from fnet.data import Classes, Standardizer
-from fnet.mlp import Layer, MLPConfig, Params, State
-from fnet.nn import Array, BatchNorm, BatchNormState, Linear
+from fnet.nn import Array
+from fnet.params import MLPConfig, Params, State, check_params, num_params, param_shapes
 
 __all__ = [
     "Model",
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 FORMAT = "fnet model 2"
-CHUNK = 4096  # rows predicted at a time
 TEMPERATURES = 1e-6, 1e6
 MAX_NAME = 1000  # characters of a class name; NumPy gives each name the memory of the longest
 
@@ -59,9 +57,10 @@ def predict_proba(model: Model, x: npt.ArrayLike) -> Array:
     networks = [mlp.fold_batch_norm(model.config, *member) for member in model.members]
     parts: list[Array] = []
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
-        for start in range(0, max(len(x) if x.ndim else 1, 1), CHUNK):
-            part = data.standardize(model.standardizer, x[start : start + CHUNK] if x.ndim else x)
-            logits = [mlp.folded_logits(config, params, part, first_row=start) for config, params in networks]
+        for start in range(0, len(x) if x.ndim and len(x) else 1, mlp.PREDICT_CHUNK):
+            part = data.standardize(model.standardizer, x[start : start + mlp.PREDICT_CHUNK] if x.ndim else x)
+            part = mlp.check_features(model.config, part, first_row=start)
+            logits = [mlp.folded_logits(config, params, part) for config, params in networks]
             parts.append(np.mean([losses.softmax(z / float(model.temperature)) for z in logits], axis=0))
     probabilities = np.concatenate(parts)
     if not np.isfinite(probabilities).all():
@@ -148,19 +147,18 @@ def from_metadata(path: str | Path, metadata: Mapping[str, Any], num_arrays: int
     try:
         fields = {name: _typed(metadata, name, kind) for name, kind in _TYPES.items()}
         config, members = MLPConfig(**fields["config"]), fields["members"]
-        size, layers, num_params = Path(path).stat().st_size, len(config.sizes) - 1, mlp.num_params(config)
-        num_bytes = members * num_params * np.dtype(config.dtype).itemsize
-        if members < 1 or members * layers > num_arrays or num_bytes > size:
-            raise ValueError(
-                f"{num_arrays} arrays in {size} bytes cannot be {members} networks of {layers} layers "
-                f"and {num_params} parameters"
-            )
+        size, layers = Path(path).stat().st_size, len(config.sizes) - 1
+        if members < 1 or members * layers > num_arrays:
+            raise ValueError(f"{num_arrays} arrays cannot be {members} networks of {layers} layers")
+        num_bytes = members * num_params(config) * np.dtype(config.dtype).itemsize
+        if num_bytes > size:
+            raise ValueError(f"{size} bytes cannot hold {members} networks of {num_params(config)} parameters")
         if fields["standardizer_dtype"] not in ("float32", "float64"):
             raise ValueError(f"its standardizer_dtype is {fields['standardizer_dtype']!r:.100}; not float32 or float64")
         template = np.broadcast_to(np.ones((), fields["standardizer_dtype"]), config.sizes[:1])
         return Model(
             config,
-            (_param_shapes(config),) * members,
+            (param_shapes(config),) * members,
             Standardizer(template, template),
             tuple(fields["classes"]),
             float(fields["temperature"]),
@@ -197,11 +195,13 @@ def checked(source: str, model: Model) -> Model:
         ValueError: it is not; says where.
     """
     config = model.config
+    if config.loss != "cross_entropy":
+        raise ValueError(f"{source}: a model is a classifier, but its config has loss={config.loss!r}")
     if not model.members:
         raise ValueError(f"{source}: the model has no network")
     for i, (params, state) in enumerate(model.members):
         try:
-            mlp.check_params(config, params, state)
+            check_params(config, params, state)
         except ValueError as error:
             raise ValueError(f"{source}: network {i}: {error}") from None
     for name, array in model.standardizer._asdict().items():
@@ -213,8 +213,8 @@ def checked(source: str, model: Model) -> Model:
     low, high = TEMPERATURES
     if not low <= model.temperature <= high:
         raise ValueError(f"{source}: the temperature of the model is {model.temperature}, not from {low} to {high}")
-    if len(model.classes) != config.num_classes:
-        raise ValueError(f"{source}: the model has {config.num_classes} classes, but {len(model.classes)} names")
+    if len(model.classes) != config.num_outputs:
+        raise ValueError(f"{source}: the model has {config.num_outputs} classes, but {len(model.classes)} names")
     _check_classes(source, [_plain(name) for name in model.classes])
     for path, leaf in tree.flatten_with_path(arrays(model))[0]:
         if not np.isfinite(leaf).all():
@@ -249,19 +249,3 @@ def _check_classes(source: str, names: list[Any]) -> None:
 
 def _plain(name: Any) -> Any:
     return cast(Any, name.item()) if isinstance(name, np.generic) else name
-
-
-def _param_shapes(config: MLPConfig) -> tuple[Params, State]:
-    def template(*shape: int) -> Array:
-        return np.broadcast_to(np.zeros((), config.dtype), shape)
-
-    params: list[Layer] = []
-    state: list[BatchNormState] = []
-    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(config.sizes)):
-        w, vector = template(fan_in, fan_out), template(fan_out)
-        if config.batch_norm and layer < len(config.hidden_sizes):
-            params.append(Layer(Linear(w, None), BatchNorm(vector, vector)))
-            state.append(BatchNormState(vector, vector))
-        else:
-            params.append(Layer(Linear(w, vector), None))
-    return tuple(params), tuple(state)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import MLPConfig, Standardizer, checkpoint, losses, model, tree
+from fnet import MLPConfig, Standardizer, checkpoint, losses, mlp, model, tree
 from fnet import random as frandom
 from fnet.data import npy
 from fnet.model import Model
@@ -61,9 +61,9 @@ def test_temperature_changes_confidence_alone() -> None:
 
 
 def test_many_rows_are_predicted_in_parts() -> None:
-    given, x = classifier(), features(model.CHUNK + 1)
+    given, x = classifier(), features(mlp.PREDICT_CHUNK + 1)
     whole = model.predict_proba(given, x)
-    assert whole.shape == (model.CHUNK + 1, 3)
+    assert whole.shape == (mlp.PREDICT_CHUNK + 1, 3)
     np.testing.assert_allclose(whole[-1:], model.predict_proba(given, x[-1:]), rtol=1e-5)
     np.testing.assert_allclose(whole[:5], model.predict_proba(given, x[:5].tolist()), rtol=1e-5)
 
@@ -218,7 +218,7 @@ def test_checked_gives_back_a_sound_model() -> None:
         ({"config": None}, "its config is None"),
         ({"config": {"width": 3}}, "unexpected keyword argument 'width'"),
         ({"config": {"sizes": [4, 3], "dropout": 2}}, r"dropout .* must be in \[0, 1\)"),
-        ({"config": {"sizes": [4, 10**9, 3]}}, "cannot be 1 networks of 2 layers and 9000000003 parameters"),
+        ({"config": {"sizes": [4, 10**9, 3]}}, "cannot hold 1 networks of 9000000003 parameters"),
         ({"config": {"sizes": [1] * 100_000 + [3]}}, "cannot be 1 networks of 100000 layers"),
         ({"config": {"sizes": [4, "x" * 10_000]}}, r"sizes must be integers[^\n]{0,500}$"),
         ({"members": 0}, "cannot be 0 networks"),

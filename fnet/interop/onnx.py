@@ -21,8 +21,8 @@ from fnet import mlp
 from fnet.checkpoint import write_atomically
 from fnet.data import Standardizer
 from fnet.interop import missing
-from fnet.mlp import MLPConfig, Params
 from fnet.model import Model, checked, to_metadata
+from fnet.params import MLPConfig, Params
 
 __all__ = ["save_onnx", "to_onnx"]
 
@@ -73,7 +73,7 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
     inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", model.config.sizes[0]])]
     outputs = [
         helper.make_tensor_value_info("label", TensorProto.STRING if names else TensorProto.INT64, ["batch"]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", model.config.num_classes]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", model.config.num_outputs]),
     ]
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "fnet", inputs, outputs, graph.constants),

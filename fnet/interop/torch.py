@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnet import mlp, nn, tree
-from fnet import random as frandom
-from fnet.mlp import Layer, MLPConfig, Params, State
+from fnet import nn, tree
 from fnet.nn import Array, BatchNorm, BatchNormState, Linear
+from fnet.params import Layer, MLPConfig, Params, State, check_params, param_shapes
 
 __all__ = ["counter_name", "from_torch_state_dict", "sequential", "state_dict_names", "to_torch_state_dict"]
 
@@ -32,7 +31,7 @@ def to_torch_state_dict(config: MLPConfig, params: Params, state: State) -> dict
     """The arrays that `sequential(config).load_state_dict` takes once `torch.as_tensor` has made them tensors.
 
     >>> config = MLPConfig(sizes=(4, 8, 3), batch_norm=False)
-    >>> to_torch_state_dict(config, *mlp.init(frandom.key(0), config))["0.weight"].shape
+    >>> to_torch_state_dict(config, *param_shapes(config))["0.weight"].shape
     (8, 4)
 
     Returns:
@@ -43,7 +42,7 @@ def to_torch_state_dict(config: MLPConfig, params: Params, state: State) -> dict
     Raises:
         ValueError: params or state do not fit the config.
     """
-    mlp.check_params(config, params, state)
+    check_params(config, params, state)
     out: dict[str, Array] = {}
     for name, leaf in tree.zip_leaves(state_dict_names(config), (params, state)):
         out[name] = np.array(leaf.T, order="C")
@@ -64,7 +63,7 @@ def from_torch_state_dict(config: MLPConfig, state_dict: Mapping[str, Any]) -> t
         TypeError: an array is not of real numbers.
         ValueError: arrays are missing, unexpected, of another shape, or not finite; names them.
     """
-    like = mlp.init(frandom.key(0), config)
+    like = param_shapes(config)
     names = state_dict_names(config)
     needed = set(tree.leaves(names))
     ignored = {counter_name(name) for name in needed if name.endswith("running_var")}

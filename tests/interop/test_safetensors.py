@@ -194,7 +194,7 @@ def test_other_types_are_refused(dtype, tmp_path):
         ({"standardizer_dtype": "(50000000,)f8"}, "its standardizer_dtype is"),
         ({"standardizer_dtype": "S1000000000"}, "its standardizer_dtype is"),
         ({"config": {"sizes": [1] * 100_000 + [3]}}, "cannot be 1 networks of 100000 layers"),
-        ({"config": {"sizes": [4, 10**9, 3]}}, "cannot be 1 networks of 2 layers and 9000000003 parameters"),
+        ({"config": {"sizes": [4, 10**9, 3]}}, "cannot hold 1 networks of 9000000003 parameters"),
         ({"members": 10**9}, "cannot be 1000000000 networks"),
         ({"classes": [1.5, None, 2]}, "the classes are not all integers or all strings"),
         ({"classes": "abc"}, "its classes is 'abc'"),

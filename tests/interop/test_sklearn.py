@@ -131,17 +131,14 @@ def test_model_is_the_estimator():
 def test_fit_is_the_pure_functions():
     network: dict[str, Any] = {"activation": "gelu", "batch_norm": True, "dropout": 0.2}
     training: dict[str, Any] = {"batch_size": 50, "weight_decay": 0.1, "label_smoothing": 0.1, "schedule": "onecycle"}
-    fitted = MLPClassifier((8, 5), max_iter=3, random_state=4, solver="sgd", **network, **training).fit(
-        IRIS, IRIS_LABELS
-    )
+    arguments = {"max_iter": 3, "random_state": 4, "solver": "sgd", "engine": "numpy", **network, **training}
+    fitted = MLPClassifier((8, 5), **arguments).fit(IRIS, IRIS_LABELS)
     config = fnet.MLPConfig(sizes=(4, 8, 5, 3), dtype="float64", **network)
     assert fitted.model_.config == config
     seed = int(np.random.RandomState(4).randint(2**31))
-    init_key, _, key = fnet.random.split(fnet.random.key(seed), 3)
+    _, key = fnet.random.split(fnet.random.key(seed))
     train_config = fnet.TrainConfig(epochs=3, optimizer="sgd", learning_rate=3e-3, **training)
-    start = fnet.init_train_state(init_key, config, train_config)
-    data = fnet.Dataset(IRIS, IRIS_LABELS)
-    *_, (end, record) = fnet.fit(config, train_config, data, key=key, train_state=start)
+    *_, (end, record) = fnet.fit(config, train_config, fnet.Dataset(IRIS, IRIS_LABELS), key=key)
     assert_trees_equal(fitted.model_.members[0], (end.params, end.state))
     assert_trees_equal(fitted._train_state, end)
     assert fitted.loss_curve_[-1] == record.train_loss
@@ -163,6 +160,18 @@ def test_random_state():
     assert not np.array_equal(probabilities(), probabilities(random_state=1))
     shared = np.random.RandomState(0)
     assert not np.array_equal(probabilities(random_state=shared), probabilities(random_state=shared))
+
+
+def test_engines_agree():
+    pytest.importorskip("numba")
+    numpy, numba, auto = (
+        MLPClassifier(**SMALL, engine=engine).fit(IRIS, NAMES).predict_proba(IRIS)
+        for engine in ("numpy", "numba", "auto")
+    )
+    np.testing.assert_allclose(numba, numpy, rtol=1e-9)
+    np.testing.assert_array_equal(auto, numba)
+    with pytest.raises(ValueError, match="engine"):
+        MLPClassifier(engine="fast").fit(IRIS, NAMES)
 
 
 def test_early_stopping():
@@ -216,6 +225,11 @@ def test_a_weight_is_a_number_of_rows():
     estimator = MLPClassifier(**SMALL, batch_size=1000, solver="sgd", learning_rate_init=0.1)
     weighted = clone(estimator).partial_fit(IRIS, NAMES, np.unique(NAMES), counts)
     repeated = clone(estimator).partial_fit(IRIS.repeat(counts, axis=0), NAMES.repeat(counts), np.unique(NAMES))
+    np.testing.assert_allclose(weighted.predict_proba(IRIS), repeated.predict_proba(IRIS))
+    counts[:50] = 3
+    balanced = clone(estimator).set_params(class_weight="balanced")
+    weighted = clone(balanced).fit(IRIS, NAMES, counts)
+    repeated = clone(balanced).fit(IRIS.repeat(counts, axis=0), NAMES.repeat(counts))
     np.testing.assert_allclose(weighted.predict_proba(IRIS), repeated.predict_proba(IRIS))
 
 
