@@ -178,7 +178,7 @@ def _relu(x: Array) -> tuple[Array, Array]:
 
 def _leaky_relu(x: Array) -> tuple[Array, Array]:
     # Maas, Hannun & Ng (2013), with a slope of 0.01 below 0.
-    slope = np.where(x > 0, x.dtype.type(1), x.dtype.type(0.01))
+    slope = np.where(x > 0, 1, 0.01).astype(x.dtype)
     return x * slope, slope
 
 
@@ -219,7 +219,7 @@ def _selu(x: Array) -> tuple[Array, Array]:
     # Klambauer et al. (2017): lambda times an ELU with alpha.
     alpha, scale = 1.6732632423543772, 1.0507009873554805
     below = alpha * np.expm1(np.minimum(x, 0))
-    return scale * (np.maximum(x, 0) + below), scale * np.where(x > 0, x.dtype.type(1), below + alpha)
+    return scale * (np.maximum(x, 0) + below), scale * np.where(x > 0, np.ones_like(x), below + alpha)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Array]]] = {

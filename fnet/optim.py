@@ -6,7 +6,7 @@ An optimizer is a `NamedTuple` of its state, `name_init` and `name_update`; `fne
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -146,13 +146,19 @@ def adam_update(
     c1, c2 = (1 - b1**t, 1 - b2**t) if bias_correction else (1.0, 1.0)
     decays = _decays(params, decay_mask)
 
+    def new_mu(mu: Array, g: Array) -> Array:
+        return b1 * mu + (1 - b1) * g
+
+    def new_nu(nu: Array, g: Array) -> Array:
+        return b2 * nu + (1 - b2) * (g * g)
+
     def new_param(p: Array, mu: Array, nu: Array, decays: bool) -> Array:
         step = eta * (mu / c1) / (np.sqrt(nu / c2) + eps)
         return p - step - eta * alpha * p if alpha and decays else p - step
 
     _check_trees(params, grads, opt_state.mu, opt_state.nu)
-    mu = tree.map(lambda mu, g: b1 * mu + (1 - b1) * g, opt_state.mu, grads)
-    nu = tree.map(lambda nu, g: b2 * nu + (1 - b2) * (g * g), opt_state.nu, grads)
+    mu = tree.map(new_mu, opt_state.mu, grads)
+    nu = tree.map(new_nu, opt_state.nu, grads)
     params = tree.map(new_param, params, mu, nu, decays)
     return tree.freeze((params, AdamState(np.int64(t), mu, nu)))
 
@@ -172,7 +178,11 @@ def clip_by_global_norm(grads: P, max_norm: float) -> P:
     if norm <= max_norm:
         return grads
     scale = float(max_norm) / norm
-    return tree.freeze(tree.map(lambda g: scale * g, grads))
+
+    def scaled(g: Array) -> Array:
+        return scale * g
+
+    return tree.freeze(tree.map(scaled, grads))
 
 
 def ema_update(ema: P, params: P, *, decay: float) -> P:
@@ -190,7 +200,11 @@ def ema_update(ema: P, params: P, *, decay: float) -> P:
         raise ValueError(f"decay must be in [0, 1], but got {decay}")
     decay = float(decay)
     _check_trees(ema, params)
-    return tree.freeze(tree.map(lambda average, p: decay * average + (1 - decay) * p, ema, params))
+
+    def averaged(average: Array, p: Array) -> Array:
+        return decay * average + (1 - decay) * p
+
+    return tree.freeze(tree.map(averaged, ema, params))
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------
@@ -209,8 +223,8 @@ def _check_trees(params: PyTree, *rest: PyTree) -> None:
                 raise ValueError(f"the trees differ at {where}: expected {_describe(p)}, but got {_describe(leaf)}")
 
 
-def _describe(leaf: object) -> str:
-    if isinstance(leaf, np.ndarray | np.generic):
+def _describe(leaf: Any) -> str:
+    if hasattr(leaf, "dtype"):
         return f"{leaf.dtype}{list(leaf.shape)}"
     return f"{leaf!r}, a {type(leaf).__name__} instead of an array"
 
@@ -218,8 +232,12 @@ def _describe(leaf: object) -> str:
 def _decays(params: PyTree, decay_mask: DecayMask | None) -> PyTree:
     """A bool for each leaf."""
     if decay_mask is None:
-        return tree.map(lambda _: True, params)
+        return tree.map(_always, params)
     return decay_mask(params) if callable(decay_mask) else decay_mask
+
+
+def _always(leaf: Array) -> bool:
+    return True
 
 
 def _zeros(params: PyTree) -> PyTree:

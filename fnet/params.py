@@ -3,10 +3,11 @@
 What the network computes is in `fnet.mlp`.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -126,10 +127,10 @@ class MLPConfig:
         return self.sizes[-1]
 
 
-def _checked_sizes(sizes: object, least_outputs: int) -> tuple[int, ...]:
+def _checked_sizes(sizes: Any, least_outputs: int) -> tuple[int, ...]:
     example = "features, any hidden layers, outputs, such as (128, 256, 10)"
     try:
-        checked = tuple(size.__index__() for size in sizes)  # pyright: ignore
+        checked: tuple[int, ...] = tuple(size.__index__() for size in sizes)
     except (AttributeError, TypeError):
         raise TypeError(f"sizes must be integers: {example}; got {sizes!r}") from None
     if len(checked) < 2 or min(checked) < 1 or checked[-1] < least_outputs:
@@ -138,7 +139,7 @@ def _checked_sizes(sizes: object, least_outputs: int) -> tuple[int, ...]:
 
 
 def _increasing(numbers: tuple[float, ...]) -> bool:
-    return all(a < b for a, b in zip(numbers[:-1], numbers[1:], strict=True))
+    return all(a < b for a, b in itertools.pairwise(numbers))
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------

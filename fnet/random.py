@@ -54,9 +54,8 @@ def key(seed: int) -> Key:
         TypeError: the seed is not an integer.
         ValueError: the seed is negative.
     """
-    return _read_only(
-        np.random.SeedSequence(_natural("seed", seed)).generate_state(2, np.uint64).astype(np.uint64, copy=False)
-    )
+    words = np.random.SeedSequence(_natural("seed", seed)).generate_state(2, np.uint64)
+    return _read_only(np.asarray(words, np.uint64))
 
 
 def split(key: Key, num: int = 2) -> tuple[Key, ...]:
@@ -213,10 +212,10 @@ def _bit_generator(key: Key) -> np.random.SFC64:
     return _sfc64(key, _DRAW)
 
 
-def _sfc64(key: Key, use: int, number: int = 0) -> np.random.SFC64:
+def _sfc64(key: Key, purpose: int, number: int = 0) -> np.random.SFC64:
     words = np.empty(3, np.uint64)
     words[:2] = _checked(key)
-    words[2] = number << 2 | use  # third, as SFC64 mixes its first word in the slowest
+    words[2] = number << 2 | purpose  # last, as SFC64 mixes in its first word the slowest
     return np.random.SFC64(_Seed(words))  # pyright: ignore[reportArgumentType]
 
 

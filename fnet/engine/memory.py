@@ -1,5 +1,6 @@
 """Fixed memory for training: all parameters in one flat array, and the arrays of a batch."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -67,20 +68,18 @@ def flat_params(config: MLPConfig) -> Flat:
 
 
 class Statistics(NamedTuple):
-    """Means and variances of all batch norms, each in one array."""
+    """The means and variances of all batch norms in one array."""
 
-    mean: Array  # [sum of widths]
-    var: Array  # [sum of widths]
+    array: Array  # [2, sum of widths]
     state: State  # the same memory
 
 
 def statistics(config: MLPConfig) -> Statistics:
     """Statistics that are all 0."""
     _, shapes = param_shapes(config)
-    mean, var = (aligned((sum(len(layer.mean) for layer in shapes),), config.dtype) for _ in range(2))
-    ends = np.cumsum([len(layer.mean) for layer in shapes])
-    parts = [slice(end - len(layer.mean), end) for end, layer in zip(ends, shapes, strict=True)]
-    return Statistics(mean, var, tuple(BatchNormState(mean[part], var[part]) for part in parts))
+    ends = [0, *itertools.accumulate(len(layer.mean) for layer in shapes)]
+    array = aligned((2, ends[-1]), config.dtype)
+    return Statistics(array, tuple(BatchNormState(*array[:, i:j]) for i, j in itertools.pairwise(ends)))
 
 
 class Hidden(NamedTuple):
@@ -98,18 +97,25 @@ class Hidden(NamedTuple):
     h: Array  # [n, width]; the output
     slope: Array  # [n, width]; of the activation, perhaps times the mask
     mask: Array  # [n, width]; of the dropout
+    scratch: Array  # [n, width]; the same memory for all layers, as the next two
+    positive: Array  # [n, width]; bool
+    kept: Array  # [n, width]; bool
+
+    def rows(self, n: int) -> "Hidden":
+        """The views for a smaller batch."""
+        return Hidden(*self[:7], *(array[:n] for array in self[7:]))
 
 
 def hidden_layers(config: MLPConfig, params: Flat, grads: Flat, batch: Statistics, batch_size: int) -> list[Hidden]:
     """The arrays of each hidden layer, for the largest batch."""
     layers: list[Hidden] = []
+    size = batch_size * max(config.hidden_sizes, default=0)
+    shared = aligned((size,), config.dtype), aligned((size,), np.bool_), aligned((size,), np.bool_)
     for i, width in enumerate(config.hidden_sizes):
         mean, var = batch.state[i] if config.batch_norm else np.zeros((2, 0), config.dtype)
         inv_std = aligned(mean.shape, config.dtype)
         arrays = (aligned((batch_size, width), config.dtype) for _ in range(5))
-        layers.append(
-            Hidden(
-                params.weights[i], grads.weights[i], params.vectors[i], grads.vectors[i], mean, var, inv_std, *arrays
-            )
-        )
+        scratch = (array[: batch_size * width].reshape(batch_size, width) for array in shared)
+        w, dw, v, dv = params.weights[i], grads.weights[i], params.vectors[i], grads.vectors[i]
+        layers.append(Hidden(w, dw, v, dv, mean, var, inv_std, *arrays, *scratch))
     return layers

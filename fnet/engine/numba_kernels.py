@@ -1,3 +1,4 @@
+# pyright: basic, reportAttributeAccessIssue=false
 """The compiled kernels: each a loop over the rows of a C-ordered array, whose inner loop over columns vectorizes.
 
 Arrays are as in `fnet.engine.memory.Hidden`; numbers are Python's and become the dtype of the arrays here, since a
@@ -12,7 +13,7 @@ import numpy as np
 
 from fnet import nn
 from fnet.engine import numpy_kernels
-from fnet.engine.memory import Hidden, Statistics
+from fnet.engine.memory import Hidden
 from fnet.nn import Array
 from fnet.params import MLPConfig
 
@@ -27,7 +28,7 @@ jit: Any = numba.njit(
 
 
 @jit
-def batch_stats(z, mean, var):
+def batch_stats(z, mean, var, centered):
     n, width = z.shape
     inv_n = z.dtype.type(1 / n)
     mean[:] = 0
@@ -40,16 +41,18 @@ def batch_stats(z, mean, var):
     for i in range(n):
         for j in range(width):
             d = z[i, j] - mean[j]
+            centered[i, j] = d
             var[j] += d * d
     for j in range(width):
         var[j] *= inv_n
 
 
 @jit
-def running_stats(running, batch, old, new):
-    old, new = running.dtype.type(old), running.dtype.type(new)
-    for j in range(running.size):
-        running[j] = old * running[j] + new * batch[j]
+def running_stats(running, batch, old, new_mean, new_var):
+    old, new_mean, new_var = running.dtype.type(old), running.dtype.type(new_mean), running.dtype.type(new_var)
+    for j in range(running.shape[1]):
+        running[0, j] = old * running[0, j] + new_mean * batch[0, j]
+        running[1, j] = old * running[1, j] + new_var * batch[1, j]
 
 
 @jit
@@ -60,23 +63,23 @@ def inverse_std(var, eps, inv_std):
 
 
 @jit
-def norm_fwd(z, v, mean, var, eps, inv_std, x_hat, y):
+def norm_fwd(v, var, eps, inv_std, x_hat, y):
     inverse_std(var, eps, inv_std)
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            x = (z[i, j] - mean[j]) * inv_std[j]
+    for i in range(x_hat.shape[0]):
+        for j in range(x_hat.shape[1]):
+            x = x_hat[i, j] * inv_std[j]
             x_hat[i, j] = x
             y[i, j] = v[0, j] * x + v[1, j]
 
 
 @jit
-def norm_relu_fwd(z, v, mean, var, eps, inv_std, x_hat, leak, bits, threshold, kept, h, slope):
+def norm_relu_fwd(v, var, eps, inv_std, x_hat, leak, bits, threshold, kept, h, slope):
     inverse_std(var, eps, inv_std)
-    zero, one, leak, kept = z.dtype.type(0), z.dtype.type(1), z.dtype.type(leak), z.dtype.type(kept)
+    zero, one, leak, kept = h.dtype.type(0), h.dtype.type(1), h.dtype.type(leak), h.dtype.type(kept)
     leaky = leak != zero
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            x = (z[i, j] - mean[j]) * inv_std[j]
+    for i in range(h.shape[0]):
+        for j in range(h.shape[1]):
+            x = x_hat[i, j] * inv_std[j]
             x_hat[i, j] = x
             y = v[0, j] * x + v[1, j]
             mask = kept if bits[i, j] >= threshold else zero
@@ -148,7 +151,7 @@ def bias_slope_bwd(z, slope, dv):
             dv[0, j] += d
 
 
-# The activations with tanh or expm1: `before` gives its argument, `after` the output and the slope with the mask --------
+# Activations with tanh or expm1: `before` computes its argument, `after` the output and the slope with the mask -------
 
 TANH, SIGMOID, SILU, GELU, ELU, SELU = range(6)
 
@@ -160,7 +163,7 @@ def before(kind, y, t):
     for i in range(y.shape[0]):
         if kind == TANH:
             t[i] = y[i]
-        elif kind == SIGMOID or kind == SILU:
+        elif kind in (SIGMOID, SILU):
             for j in range(y.shape[1]):
                 t[i, j] = half * y[i, j]
         elif kind == GELU:
@@ -215,7 +218,7 @@ def after(kind, y, t, bits, threshold, kept, h, slope):
                 slope[i, j] = scale * (one if positive else below + alpha) * m
 
 
-# Losses: the slope for each output into z, the bias and its gradient, the sums of losses and of scores ------------------
+# Losses: the outputs in z become their cotangents; the gradient of the bias, the loss, the sum of the scores ----------
 
 
 @jit
@@ -351,22 +354,20 @@ class Kernels(numpy_kernels.Kernels):
         super().__init__(config, label_smoothing, batch_size)
         self.quantiles = np.asarray(config.quantiles, config.dtype)
 
-    batch_stats = staticmethod(batch_stats)
+    def batch_stats(self, a: Hidden) -> None:
+        batch_stats(a.z, a.mean, a.var, a.x_hat)
 
-    def running_stats(self, running: Statistics, batch: Statistics, count: int) -> None:
-        old, new = nn.BATCH_NORM_MOMENTUM, 1 - nn.BATCH_NORM_MOMENTUM
-        running_stats(running.mean, batch.mean, old, new)
-        running_stats(running.var, batch.var, old, new * count / (count - 1))
+    def running_stats(self, running: Array, batch: Array, count: int) -> None:
+        new = 1 - nn.BATCH_NORM_MOMENTUM
+        running_stats(running, batch, nn.BATCH_NORM_MOMENTUM, new, new * count / (count - 1))
 
     def norm_act_fwd(self, a: Hidden, bits: Array) -> None:
         activation, eps = self.config.activation, nn.BATCH_NORM_EPS
         if activation in LEAKS:
             leak = LEAKS[activation]
-            norm_relu_fwd(
-                a.z, a.v, a.mean, a.var, eps, a.inv_std, a.x_hat, leak, bits, self.threshold, self.kept, a.h, a.slope
-            )
+            norm_relu_fwd(a.v, a.var, eps, a.inv_std, a.x_hat, leak, bits, self.threshold, self.kept, a.h, a.slope)
             return
-        norm_fwd(a.z, a.v, a.mean, a.var, eps, a.inv_std, a.x_hat, a.z)
+        norm_fwd(a.v, a.var, eps, a.inv_std, a.x_hat, a.z)
         self._act_fwd(a, bits)
 
     def bias_act_fwd(self, a: Hidden, bits: Array) -> None:

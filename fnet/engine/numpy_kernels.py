@@ -7,7 +7,7 @@ transcendental activations) is computed by the functions there.
 import numpy as np
 
 from fnet import metrics, mlp, nn
-from fnet.engine.memory import Hidden, Statistics, aligned
+from fnet.engine.memory import Hidden, aligned
 from fnet.nn import Array
 from fnet.params import MLPConfig
 
@@ -24,42 +24,33 @@ class Kernels:
         self.threshold = min(round(config.dropout * 65536), 65535)
         self.kept = 65536 / (65536 - self.threshold)
         self.classes = np.arange(config.num_outputs)
-        size = batch_size * max(config.hidden_sizes, default=0)
-        self.scratch = aligned((size,), config.dtype)
-        self.flags = aligned((2, size), np.bool_)
+        self.starts = np.arange(batch_size) * config.num_outputs
         self.chunks = aligned((2, CHUNK), config.dtype)
-
-    def _like(self, z: Array) -> Array:
-        return self.scratch[: z.size].reshape(z.shape)
 
     # Batch norm
 
-    def batch_stats(self, z: Array, mean: Array, var: Array) -> None:
-        """The mean and the biased variance of each column."""
-        t = self._like(z)
-        np.add.reduce(z, axis=0, out=mean)
-        mean /= len(z)
-        np.subtract(z, mean, out=t)
-        np.multiply(t, t, out=t)
-        np.add.reduce(t, axis=0, out=var)
-        var /= len(z)
+    def batch_stats(self, a: Hidden) -> None:
+        """The mean and the biased variance of each column of z; z - mean in x_hat."""
+        n, t = len(a.z), a.scratch
+        np.add.reduce(a.z, axis=0, out=a.mean)
+        np.divide(a.mean, n, out=a.mean)
+        np.subtract(a.z, a.mean, out=a.x_hat)
+        np.multiply(a.x_hat, a.x_hat, out=t)
+        np.add.reduce(t, axis=0, out=a.var)
+        np.divide(a.var, n, out=a.var)
 
-    def running_stats(self, running: Statistics, batch: Statistics, count: int) -> None:
-        """The running statistics after a batch of `count` examples."""
-        old, new = nn.BATCH_NORM_MOMENTUM, 1 - nn.BATCH_NORM_MOMENTUM
-        for total, part, share in (
-            (running.mean, batch.mean, new),
-            (running.var, batch.var, new * count / (count - 1)),
-        ):
-            total *= old
-            total += share * part
+    def running_stats(self, running: Array, batch: Array, count: int) -> None:
+        """The running means and variances after a batch of `count` examples, whose statistics are used up."""
+        new = 1 - nn.BATCH_NORM_MOMENTUM
+        running *= nn.BATCH_NORM_MOMENTUM
+        batch *= np.array([[new], [new * count / (count - 1)]], batch.dtype)
+        running += batch
 
     def norm_act_fwd(self, a: Hidden, bits: Array) -> None:
         """Batch norm, activation and dropout: h, and x_hat, slope and mask."""
         np.add(a.var, nn.BATCH_NORM_EPS, out=a.inv_std)
         np.sqrt(a.inv_std, out=a.inv_std)
         np.divide(1, a.inv_std, out=a.inv_std)
-        np.subtract(a.z, a.mean, out=a.x_hat)
         np.multiply(a.x_hat, a.inv_std, out=a.x_hat)
         np.multiply(a.x_hat, a.v[0], out=a.z)
         np.add(a.z, a.v[1], out=a.z)
@@ -73,15 +64,13 @@ class Kernels:
     def _act_fwd(self, a: Hidden, bits: Array) -> None:
         if self.config.activation == "relu":
             np.maximum(a.z, 0, out=a.h)
-            positive = self.flags[0, : a.z.size].reshape(a.z.shape)
-            np.greater(a.z, 0, out=positive)
+            np.greater(a.z, 0, out=a.positive)
             if not self.config.dropout:
-                np.copyto(a.slope, positive)
+                np.copyto(a.slope, a.positive)
                 return
-            kept = self.flags[1, : a.z.size].reshape(a.z.shape)
-            np.greater_equal(bits, self.threshold, out=kept)
-            np.logical_and(positive, kept, out=kept)
-            np.copyto(a.slope, kept)  # the slope and the mask in one, which for a slope of 0 or 1 is exact
+            np.greater_equal(bits, self.threshold, out=a.kept)
+            np.logical_and(a.positive, a.kept, out=a.kept)
+            np.copyto(a.slope, a.kept)  # the slope and the mask in one, which for a slope of 0 or 1 is exact
             np.multiply(a.slope, self.kept, out=a.slope)
             np.multiply(a.h, a.slope, out=a.h)
             return
@@ -102,7 +91,7 @@ class Kernels:
     def norm_act_bwd(self, a: Hidden) -> None:
         """Through dropout and activation, from the cotangent of h in z to that of y; dscale and dbias."""
         self._act_bwd(a)
-        np.add.reduce(np.multiply(a.z, a.x_hat, out=self._like(a.z)), axis=0, out=a.dv[0])
+        np.add.reduce(np.multiply(a.z, a.x_hat, out=a.scratch), axis=0, out=a.dv[0])
         np.add.reduce(a.z, axis=0, out=a.dv[1])
 
     def bias_act_bwd(self, a: Hidden) -> None:
@@ -112,9 +101,10 @@ class Kernels:
 
     def norm_bwd(self, a: Hidden, sums: Array, count: int) -> None:
         """Through the batch norm, from the cotangent of y in z to that of the linear map; `sums` are over the batch."""
-        t = np.multiply(a.x_hat, sums[0] / count, out=self._like(a.z))
-        np.subtract(a.z, sums[1] / count, out=a.z)
-        np.subtract(a.z, t, out=a.z)
+        means = sums / count
+        np.multiply(a.x_hat, means[0], out=a.scratch)
+        np.subtract(a.z, means[1], out=a.z)
+        np.subtract(a.z, a.scratch, out=a.z)
         np.multiply(a.z, a.v[0] * a.inv_std, out=a.z)
 
     # Loss
@@ -122,16 +112,30 @@ class Kernels:
     def loss(self, z: Array, v: Array, dv: Array, targets: Array, weights: Array) -> tuple[float, float]:
         """The outputs in z, without their bias, become their cotangents; the loss, and the sum of the scores."""
         z += v[0]
-        config = self.config
-        score = metrics.example_scores(config.loss, z, targets).sum()
-        if config.loss == "cross_entropy":
-            targets = (targets[:, None] == self.classes).astype(config.dtype)
-            if self.label_smoothing:
-                targets = (1 - self.label_smoothing) * targets + self.label_smoothing / len(self.classes)
-        each, slope = mlp.loss_fwd(config, z, targets)
-        np.multiply(slope, weights[:, None], out=z)
+        if self.config.loss == "cross_entropy" and not self.label_smoothing:
+            loss, score = self._cross_entropy(z, targets, weights)
+        else:
+            score = float(metrics.example_scores(self.config.loss, z, targets).sum())
+            if self.config.loss == "cross_entropy":
+                one_hot = (targets[:, None] == self.classes).astype(z.dtype)
+                targets = (1 - self.label_smoothing) * one_hot + self.label_smoothing / len(self.classes)
+            each, slope = mlp.loss_fwd(self.config, z, targets)
+            loss = float(each @ weights)
+            np.multiply(slope, weights[:, None], out=z)
         np.add.reduce(z, axis=0, out=dv[0])
-        return float(each @ weights), float(score)
+        return loss, score
+
+    def _cross_entropy(self, z: Array, labels: Array, weights: Array) -> tuple[float, float]:
+        """As `fnet.losses.softmax_cross_entropy_fwd` of one-hot targets, whose zeros need no arithmetic."""
+        score = float(np.count_nonzero(z.argmax(axis=1) == labels))
+        flat, at_label = z.reshape(-1), self.starts[: len(z)] + labels
+        z -= np.maximum.reduce(z, axis=1, keepdims=True)
+        z -= np.log(np.add.reduce(np.exp(z), axis=1, keepdims=True))
+        loss = float(-flat[at_label] @ weights)
+        np.exp(z, out=z)
+        flat[at_label] -= 1
+        z *= weights[:, None]
+        return loss, score
 
     # Optimizers
 
@@ -151,11 +155,9 @@ class Kernels:
             t *= 1 - b2
             nu_ *= b2
             nu_ += t
-            np.divide(nu_, c2, out=t)
-            np.sqrt(t, out=t)
+            np.sqrt(nu_ if c2 == 1 else np.divide(nu_, c2, out=t), out=t)
             t += eps
-            np.divide(mu_, c1, out=u)
-            u *= eta
+            np.multiply(mu_ if c1 == 1 else np.divide(mu_, c1, out=u), eta, out=u)
             u /= t
             self._apply(p_, u, t, eta * alpha)
 

@@ -34,7 +34,11 @@ class Processes(NamedTuple):
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
 
-ALONE = Processes(0, 1, lambda array: array)
+def _itself(array: Array) -> Array:
+    return array
+
+
+ALONE = Processes(0, 1, _itself)
 
 
 def resolve(engine: str) -> str:
@@ -83,12 +87,18 @@ class Engine:
         self.running, self.batch = statistics(config), statistics(config)
         self.hidden = hidden_layers(config, self.params, self.grads, self.batch, rows)
         self.outputs = aligned((rows, config.num_outputs), config.dtype)
-        self.num_weights = sum(w.size for w in self.params.weights)
+        # What decays alike is updated in one call.
+        arrays = [flat.array for flat in (self.params, self.grads, *self.moments)]
+        self.parts = [(arrays, train_config.weight_decay)]
+        if train_config.weight_decay and train_config.decay_weights_only:
+            num_weights = sum(w.size for w in self.params.weights)
+            rest = [array[num_weights:] for array in arrays]
+            self.parts = [([array[:num_weights] for array in arrays], train_config.weight_decay), (rest, 0.0)]
         self.widths = ((config.sizes[0],) if config.input_dropout else ()) + (
             config.hidden_sizes if config.dropout else ()
         )
         self.no_bits = np.zeros(rows * max(config.sizes), np.uint16)
-        self.views: dict[int, tuple[list[Hidden], Array]] = {}
+        self.views: dict[tuple[int, int], tuple[list[Hidden], Array, Array]] = {}
         self.count = 0
 
     def load(self, params: Params, state: State, opt_state: AdamState | SGDState) -> None:
@@ -105,7 +115,9 @@ class Engine:
         moments = [copied(moment.params) for moment in self.moments]
         return copied(self.params.params), copied(self.running.state), kind(np.int64(self.count), *moments)
 
-    def step(self, x: Array, targets: Array, weights: Array, key: Key, count: int | None = None) -> tuple[float, float]:
+    def step(
+        self, x: Array, targets: Array, weights: Array | None, key: Key, count: int | None = None
+    ) -> tuple[float, float]:
         """One step, as `fnet.train_step`, and the loss and the sum of the scores of the batch.
 
         A loss that is not finite is returned, and nothing is updated.
@@ -113,19 +125,19 @@ class Engine:
         Args:
             x: `[n, features]`, this process's rows of the batch, in the dtype of the config.
             targets: `[n]` labels, or `[n, targets]` numbers in the dtype of the config.
-            weights: `[n]`, the share of each example in the loss of the batch.
+            weights: `[n]`, the share of each example in the loss of the batch; None: all equal.
             key: of the step.
             count: the examples of the batch over all processes; None: n.
         """
         count = len(x) if count is None else count
         kernels, shared = self.kernels, self.processes.size > 1
-        hidden, z = self.views.get(len(x)) or self._views(len(x))
+        hidden, z, equal = self.views.get((len(x), count)) or self._views(len(x), count)
         x, bits = self._noise(x, key, count)
         h = x
         for layer, layer_bits in zip(hidden, bits, strict=True):
             np.dot(h, layer.w, out=layer.z)
             if self.config.batch_norm:
-                kernels.batch_stats(layer.z, layer.mean, layer.var)
+                kernels.batch_stats(layer)
                 if shared:
                     self._pool(layer, count)
                 kernels.norm_act_fwd(layer, layer_bits)
@@ -133,7 +145,9 @@ class Engine:
                 kernels.bias_act_fwd(layer, layer_bits)
             h = layer.h
         np.dot(h, self.params.weights[-1], out=z)
-        loss, score = kernels.loss(z, self.params.vectors[-1], self.grads.vectors[-1], targets, weights)
+        loss, score = kernels.loss(
+            z, self.params.vectors[-1], self.grads.vectors[-1], targets, equal if weights is None else weights
+        )
         if not shared and not math.isfinite(loss):
             return loss, score
         np.dot(h.T, z, out=self.grads.weights[-1])
@@ -153,17 +167,14 @@ class Engine:
                 return loss, score
         self._update()
         if self.hidden and self.config.batch_norm:
-            kernels.running_stats(self.running, self.batch, count)
+            kernels.running_stats(self.running.array, self.batch.array, count)
         return loss, score
 
-    def _views(self, n: int) -> tuple[list[Hidden], Array]:
-        """The arrays for a batch of n examples."""
-        hidden = [
-            layer._replace(**{name: getattr(layer, name)[:n] for name in ("z", "x_hat", "h", "slope", "mask")})
-            for layer in self.hidden
-        ]
-        self.views[n] = hidden, self.outputs[:n]
-        return self.views[n]
+    def _views(self, n: int, count: int) -> tuple[list[Hidden], Array, Array]:
+        """The arrays for n examples of a batch of `count`."""
+        equal = np.full(n, 1 / count, self.config.dtype)
+        self.views[n, count] = [layer.rows(n) for layer in self.hidden], self.outputs[:n], equal
+        return self.views[n, count]
 
     def _noise(self, x: Array, key: Key, count: int) -> tuple[Array, list[npt.NDArray[np.uint16]]]:
         """The features with the noise of the step, and the bits for the dropout of each layer."""
@@ -192,6 +203,7 @@ class Engine:
         mean, var = layer.mean.astype(np.float64), layer.var.astype(np.float64)
         sums = len(layer.z) * np.stack([mean, var + mean * mean])
         mean, square = self.processes.sum(sums) / count
+        np.add(layer.x_hat, layer.mean - mean, out=layer.x_hat, casting="same_kind")
         layer.mean[:] = mean
         layer.var[:] = np.maximum(square - mean * mean, 0)
 
@@ -209,14 +221,10 @@ class Engine:
                 np.multiply(grads.array, config.clip_norm / norm, out=grads.array)
         eta = self.learning_rate(self.count)
         self.count += 1
-        split = self.num_weights if config.decay_weights_only and config.weight_decay else None
-        for part, alpha in ((slice(split), config.weight_decay), (slice(split, None), 0.0)):
-            arrays = [flat.array[part] for flat in (self.params, grads, *self.moments)]
+        for arrays, alpha in self.parts:
             if config.optimizer == "adam":
                 b1, b2, t = config.b1, config.b2, self.count
                 c1, c2 = (1 - b1**t, 1 - b2**t) if config.bias_correction else (1.0, 1.0)
                 self.kernels.adam(*arrays, eta, b1, b2, c1, c2, config.eps, alpha)
             else:
                 self.kernels.sgd(*arrays, eta, config.momentum, config.nesterov, alpha)
-            if split is None:
-                return

@@ -169,8 +169,8 @@ def example_weights(
 ) -> Array | None:
     """`[rows]` weights of the examples: sample_weight times the weight of the class; None where all are equal.
 
-    "balanced" weighs a class by `rows / (num_classes * rows in the class)`, where a row counts by its sample_weight: King
-    & Zeng (2001).
+    "balanced" weighs a class by `rows / (num_classes * rows in the class)`, where a row counts by its sample_weight:
+    King & Zeng (2001).
 
     Raises:
         ValueError: not one weight for each class or example, or a weight that is negative or not finite.

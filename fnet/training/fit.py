@@ -26,10 +26,8 @@ from fnet.training.step import (
     NO_TOTALS,
     Best,
     NonFiniteLossError,
-    StepMetrics,
     Totals,
     TrainState,
-    add_step,
     check_opt_state,
     init_train_state,
 )
@@ -84,13 +82,13 @@ def run(
     >>> len(records)
     2
     """
-    records: list[EpochRecord] = []
-    train_state = None
-    for train_state, record in fit(
+    epochs = fit(
         config, train_config, train, valid, key=key, engine=engine, transform=transform, sample_weight=sample_weight
-    ):
+    )
+    train_state, record = next(epochs)
+    records = [record]
+    for train_state, record in epochs:  # noqa: B007 (the last state is what is returned)
         records.append(record)
-    assert train_state is not None  # there is at least one epoch
     return *final_model(train_state, train_config), records
 
 
@@ -154,20 +152,29 @@ def fit(
     def steps(train_state: TrainState, order: Array, position: int) -> tuple[TrainState, int, bool]:
         """Steps until the epoch ends, a state is due or `stop` says so: the state, the position, whether to stop."""
         memory.load(train_state.params, train_state.state, train_state.opt_state)
-        stopping, step, totals = False, int(train_state.step), train_state.totals
-        for position in range(position + 1, len(slices) + 1):
-            rows = order[slices[position - 1]]
+        stopping, step = False, int(train_state.step)
+        losses_sum, scores_sum, count = (total.item() for total in train_state.totals)
+
+        def unload() -> TrainState:
+            params, state, opt_state = memory.unload()
+            totals = Totals(np.float64(losses_sum), np.float64(scores_sum), np.int64(count))
+            return train_state._replace(
+                params=params, state=state, opt_state=opt_state, totals=totals, step=np.int64(step)
+            )
+
+        while position < len(slices) and not stopping:
+            rows = order[slices[position]]
             x, targets, weights = examples.batch(rows)
             loss, score = memory.step(x, targets, weights, random.fold_in(step_key, step), len(rows))
             if not math.isfinite(loss):
                 _check_finite(x, rows)
-                good = _unloaded(memory, train_state, totals, step)
-                raise NonFiniteLossError(loss, step + 1, int(train_state.epoch) + 1, good)
-            totals, step = add_step(totals, StepMetrics(loss, score, len(rows))), step + 1
+                raise NonFiniteLossError(loss, step + 1, int(train_state.epoch) + 1, unload())
+            losses_sum, scores_sum, count = losses_sum + loss * len(rows), scores_sum + score, count + len(rows)
+            position, step = position + 1, step + 1
             stopping = stop is not None and stop()
-            if stopping or (yield_every is not None and step % yield_every == 0):
+            if yield_every is not None and step % yield_every == 0:
                 break
-        return _unloaded(memory, train_state, totals, step), position, stopping
+        return unload(), position, stopping
 
     def epochs(train_state: TrainState) -> Iterator[tuple[TrainState, EpochRecord]]:
         rate = learning_rate_schedule(train_config)
@@ -230,19 +237,17 @@ class _Examples(NamedTuple):
     processes: Processes
     dtype: str
 
-    def batch(self, rows: npt.NDArray[np.intp], *, shared: bool = True) -> tuple[Array, Array, Array]:
+    def batch(self, rows: npt.NDArray[np.intp], *, shared: bool = True) -> tuple[Array, Array, Array | None]:
         """Features, targets, and the share of each example in the mean loss, of the rows that are this process's."""
         own = self.processes.own(len(rows)) if shared else slice(None)
         mine = rows[own]
         x = data.gather(self.x, mine)
         if self.transform is not None:
             x = self.transform(x)
-        weights = None if self.weights is None else self.weights.take(rows)
-        return (
-            np.ascontiguousarray(x, self.dtype),
-            self.targets.take(mine, axis=0),
-            mlp.mean_weights(weights, len(rows), self.dtype)[own],
-        )
+        weights = None
+        if self.weights is not None:
+            weights = mlp.mean_weights(self.weights.take(rows), len(rows), self.dtype)[own]
+        return np.ascontiguousarray(x, self.dtype), self.targets.take(mine, axis=0), weights
 
 
 def _examples(
@@ -264,11 +269,6 @@ def _examples(
         which = "" if weights is None else " with a weight above 0"
         raise ValueError(f"training needs at least 2 classes, but all labels{which} are {targets[used[0]]}")
     return _Examples(train.x, targets, weights, used, transform, processes, config.dtype)
-
-
-def _unloaded(memory: Engine, train_state: TrainState, totals: Totals, step: int) -> TrainState:
-    params, state, opt_state = memory.unload()
-    return train_state._replace(params=params, state=state, opt_state=opt_state, totals=totals, step=np.int64(step))
 
 
 def _record(

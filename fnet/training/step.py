@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fnet import metrics, mlp, nn, optim, params, random, tree
+from fnet.nn import Array
 from fnet.optim import AdamState, SGDState
 from fnet.params import MLPConfig, Params, State
 from fnet.random import Key
@@ -143,26 +144,22 @@ def train_step(
     new_params, opt_state = _update(train_config, train_state.params, grads, train_state.opt_state)
     score = float(metrics.example_scores(config.loss, aux.logits, np.asarray(y)).sum())
     step = StepMetrics(loss, score, len(aux.logits))
+    total = train_state.totals
     train_state = train_state._replace(
         params=new_params,
         state=aux.state,
         opt_state=opt_state,
-        totals=add_step(train_state.totals, step),
+        totals=Totals(total.loss + loss * step.count, total.score + score, total.count + step.count),
         step=train_state.step + 1,
     )
     return train_state, step
-
-
-def add_step(totals: Totals, step: StepMetrics) -> Totals:
-    """The sums with one more step."""
-    return Totals(totals.loss + step.loss * step.count, totals.score + step.score, totals.count + step.count)
 
 
 def _update(
     train_config: TrainConfig, params: Params, grads: Params, opt_state: AdamState | SGDState
 ) -> tuple[Params, AdamState | SGDState]:
     learning_rate = learning_rate_schedule(train_config)
-    mask = _is_matrix if train_config.decay_weights_only else None
+    mask = _weights_only if train_config.decay_weights_only else None
     if isinstance(opt_state, AdamState):
         return optim.adam_update(
             params,
@@ -188,8 +185,11 @@ def _update(
     )
 
 
-def _is_matrix(params: Params) -> tree.PyTree:
-    return tree.map(lambda p: p.ndim > 1, params)
+def _weights_only(params: Params) -> tree.PyTree:
+    def is_matrix(p: Array) -> bool:
+        return p.ndim > 1
+
+    return tree.map(is_matrix, params)
 
 
 def check_opt_state(train_config: TrainConfig, train_state: TrainState) -> None:

@@ -17,7 +17,6 @@ DRAWS: list[Callable[[Any], Any]] = [
     lambda key: frandom.bernoulli(key),
     lambda key: frandom.permutation(key, 4),
     lambda key: frandom.permutation(key, np.ones((2, 2))),
-    lambda key: frandom.beta(key, 1.0, 1.0),
     lambda key: frandom.split(key),
 ]
 
@@ -46,5 +45,5 @@ def test_training_uses_no_key_twice() -> None:
     with testing.check_key_reuse():
         train = data.synthetic(frandom.key(1), 60, 4, 3)
         config = MLPConfig(sizes=(4, 8, 3), input_dropout=0.1)
-        train_config = TrainConfig(epochs=3, batch_size=16, mixup=0.2, input_noise=0.1, ema_decay=0.9)
+        train_config = TrainConfig(epochs=3, batch_size=16, input_noise=0.1)
         assert len(list(fnet.fit(config, train_config, train, key=frandom.key(0)))) == 3
