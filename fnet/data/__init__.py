@@ -22,7 +22,7 @@ from fnet.data.features import (
     robust_scale,
     standardize,
 )
-from fnet.data.tables import (
+from fnet.data.arrays import (
     encode_labels,
     load,
     load_features,
