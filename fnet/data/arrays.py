@@ -1,27 +1,41 @@
-"""What a data set is, and its loading from files. `fnet.data` has all these names too."""
+"""Data sets in files: folders of `.npy`, `.npz`, and tables of numbers."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fnet.data import npy as _npy
+from fnet.data.cells import looks_like_number, shown
 from fnet.data.dataset import Classes, Dataset, Labels
+from fnet.data.delimited import read_table
+from fnet.data.tables import Table, drop_columns, numbers
+from fnet.data.targets import split_target
 from fnet.nn import Array
 from fnet.tree import freeze, frozen
 
+__all__ = ["encode_labels", "is_table", "load", "load_features"]
 
-def load(path: str | Path, *, label: str | None = None) -> tuple[Dataset, Dataset | None]:
+
+def load(
+    path: str | Path, *, target: str | None = None, drop: Collection[str] = ()
+) -> tuple[Dataset, Dataset | None]:
     """The training data and, where there is one, the test data at a path.
 
     - a folder with `train_data.npy`, `train_label.npy` and perhaps `test_data.npy`, `test_label.npy`; features are
-      memory-mapped, so that they may be larger than memory; labels `[rows]` or `[rows, 1]`;
+      memory-mapped, so that they may be larger than memory (`check_mapped` says what is promised); labels `[rows]` or
+      `[rows, 1]`;
     - an `.npz` with `x, y` or `x_train, y_train` and perhaps `x_test, y_test`;
-    - a `.csv` of numbers, with or without a header, and the label in the last column or in the one named `label`.
+    - a `.csv` or `.tsv`, or either with `.gz`, as `read_table` reads it, with the target that `split_target` takes. The
+      features are its other columns, float64, in their order; all of them have to be complete numbers. For text, dates
+      and missing cells there are `fit_encoder` and `encode`.
 
     Labels are integers or strings. Sorted, they are the classes; the labels of a Dataset are positions among them.
+
+    Args:
+        target: the column of a table that holds the labels.
+        drop: names of columns of a table that are not features, such as an ID.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -30,21 +44,20 @@ def load(path: str | Path, *, label: str | None = None) -> tuple[Dataset, Datase
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
-    if label is not None and path.suffix.lower() != ".csv":
-        raise ValueError(f"label={label!r} names a column of a csv, but {path} is none")
+    if is_table(path) and not path.is_dir():
+        return _load_table(path, target, drop), None
+    if target is not None or drop:
+        name = f"target={target!r}" if target is not None else f"drop={list(drop)!r}"
+        raise ValueError(f"{name} names a column of a table, but {path} is not a .csv or .tsv")
     if path.is_dir():
         return _load_folder(path)
-    match path.suffix.lower():
-        case ".npz":
-            return _load_npz(path)
-        case ".csv":
-            return _load_csv(path, label), None
-        case _:
-            raise ValueError(f"expected a folder, an .npz or a .csv, but got {path}")
+    if path.suffix.lower() == ".npz":
+        return _load_npz(path)
+    raise ValueError(f"expected a folder, an .npz, a .csv or .tsv, or one of these with .gz, but got {path}")
 
 
 def load_features(path: str | Path, num_features: int) -> Array:
-    """Features without labels, from a `.npy` (memory-mapped) or a `.csv`; for prediction.
+    """Features without labels, from a `.npy` (memory-mapped) or a table of complete numbers; for prediction.
 
     Raises:
         FileNotFoundError, TypeError, ValueError: as `load`, or another number of features.
@@ -52,14 +65,23 @@ def load_features(path: str | Path, num_features: int) -> Array:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
-    if path.suffix.lower() == ".csv":
-        _, lines, rows = _read_csv(path)
-        x = _csv_numbers(path, lines, rows, range(len(rows[0])))
+    if is_table(path):
+        table = read_table(path)
+        x = _complete_numbers(table)
     else:
         x = _npy.read_npy(path, mmap=True)
     if x.ndim != 2 or x.shape[1] != num_features:
-        raise ValueError(f"{path}: expected {num_features} features a row, but got {list(x.shape)}")
+        raise ValueError(f"{path}: expected {num_features} features per row, but got {list(x.shape)}")
     return x
+
+
+def is_table(path: str | Path) -> bool:
+    """Whether the name of a file is one of delimited text.
+
+    >>> is_table("a.csv"), is_table("a.TSV.gz"), is_table("a.npz")
+    (True, True, False)
+    """
+    return Path(path).name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
 def _load_folder(path: Path) -> tuple[Dataset, Dataset | None]:
@@ -95,77 +117,29 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset | None]:
     return _datasets(str(path), (arrays[names[0]], arrays[names[1]]), test)
 
 
-def _load_csv(path: Path, label: str | None) -> Dataset:
-    header, lines, rows = _read_csv(path)
-    width = len(rows[0])
-    if width < 2:
-        raise ValueError(f"{path}: expected features and a label, but a row has {width} column")
-    column = width - 1
-    if label is not None:
-        if label not in (header or []):
-            raise ValueError(f"{path}: no column is named {label!r}; the columns are {header}")
-        column = (header or []).index(label)
-    numbers = [i for i in range(width) if i != column]
-    x = _csv_numbers(path, lines, rows, numbers)
-    names = [row[column].strip() for row in rows]
-    for line, name in zip(lines, names, strict=True):
-        if not name:
-            raise ValueError(f"{path}, line {line}: the label is empty")
-    try:
-        codes = [int(name) for name in names]
-    except ValueError:
-        codes = []
-    # Integers only where nothing is lost: "007" and "7" are two labels.
-    labels = np.array(codes if [str(code) for code in codes] == names else names)
-    return _datasets(str(path), (x, labels), None)[0]
+def _load_table(path: Path, target: str | None, drop: Collection[str]) -> Dataset:
+    features, labels = split_target(drop_columns(read_table(path, target=target), drop))
+    if labels.classes is None:
+        raise ValueError(
+            f"{path}: the target {labels.name!r} has {len(np.unique(labels.values))} different numbers, which are a "
+            "regression, not classes; name another column with target=, or use fnet.data.split_target"
+        )
+    return Dataset(_complete_numbers(features), labels.values, labels.classes)
 
 
-def _read_csv(path: Path) -> tuple[list[str] | None, list[int], list[list[str]]]:
-    """The header, if the first row is one, and the rows that are not empty, with the line on which each ends.
-
-    A header has no number in it.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            found = [(reader.line_num, row) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a csv file: {error}") from None
-    if not found:
-        raise ValueError(f"{path} is empty")
-    lines, rows = [line for line, _ in found], [row for _, row in found]
-    header = None
-    if not any(_is_number(cell) for cell in rows[0]):
-        header = [cell.strip() for cell in rows.pop(0)]
-        del lines[0]
-    if not rows:
-        raise ValueError(f"{path} has a header, but no rows")
-    width = len(header or rows[0])
-    for line, row in zip(lines, rows, strict=True):
-        if len(row) != width:
-            raise ValueError(f"{path}, line {line}: expected {width} columns, but got {len(row)}")
-    return header, lines, rows
-
-
-def _csv_numbers(path: Path, lines: list[int], rows: list[list[str]], columns: Sequence[int]) -> Array:
-    x = np.empty((len(rows), len(columns)), np.float32)
-    for i, row in enumerate(rows):
-        try:
-            x[i] = [float(row[column]) for column in columns]
-        except ValueError:
-            bad = next(column for column in columns if not _is_number(row[column]))
+def _complete_numbers(table: Table) -> Array:
+    x = np.empty((len(table.lines), len(table.columns)))
+    for i, column in enumerate(table.columns):
+        text = column.levels is not None and (column.typed or not all(map(looks_like_number, column.levels)))
+        if not text:
+            x[:, i] = numbers(table, column)
+        if text or np.isnan(x[:, i]).any():
+            what = "is text" if text else f"has {int(np.isnan(x[:, i]).sum())} missing cells"
             raise ValueError(
-                f"{path}, line {lines[i]}, column {bad + 1}: expected a number, but got {row[bad]!r}"
-            ) from None
-    return x
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+                f"{table.source}: column {shown(column.name)} {what}, but features are numbers here; leave it out with "
+                f"drop=[{column.name!r}], or use fnet.data.fit_encoder and encode, which take text and missing cells"
+            )
+    return frozen(x)
 
 
 def _datasets(
@@ -192,15 +166,18 @@ def encode_labels(labels: npt.ArrayLike, classes: Classes) -> Labels:
     array([0, 1])
 
     Raises:
-        ValueError: a label that is none of the classes, or labels that are not `[rows]`.
+        TypeError: labels are a masked array.
+        ValueError: a label that is not one of the classes, or labels that are not `[rows]`.
     """
+    if isinstance(labels, np.ma.MaskedArray):
+        raise TypeError("labels are a masked array, whose mask would be lost; leave out the masked rows: labels.compressed()")
     labels = np.asarray(labels)
     if labels.ndim != 1:
         raise ValueError(f"labels must have shape [rows], but got {list(labels.shape)}")
     positions = {name: i for i, name in enumerate(classes)}
     unknown = [name for name in np.unique(labels).tolist() if name not in positions]
     if unknown:
-        raise ValueError(f"labels {unknown} are none of the classes {list(classes)}")
+        raise ValueError(f"labels {unknown} are not among the classes {list(classes)}")
     return freeze(np.array([positions[name] for name in labels.tolist()], np.int64))
 
 

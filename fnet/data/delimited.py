@@ -179,7 +179,7 @@ class _Builder:
 
     def table(self, named: bool, target: str | None) -> Table:
         """The rows so far."""
-        columns = tuple(column.column(self.rows) for column in self.columns)
+        columns = tuple(column.column(self.rows, self.layout.decimal) for column in self.columns)
         return Table(self.source, columns, frozen(np.concatenate(self.lines)), "line", named, target)
 
     def _count(self, lines: npt.NDArray[np.int64]) -> None:

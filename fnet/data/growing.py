@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fnet.data.cells import MISSING, looks_like_number, shown, to_numbers, why_not_number
+from fnet.data.cells import MISSING, is_number, looks_like_number, shown, to_numbers, why_not_number
 from fnet.data.tables import Column
 from fnet.tree import frozen
 
@@ -59,8 +59,8 @@ class Growing:
             self._values = larger
         self._values[rows : rows + len(values)] = values
 
-    def column(self, rows: int) -> Column:
-        """The column of the rows so far."""
+    def column(self, rows: int, decimal: str) -> Column:
+        """The column of the rows so far. Numbers that are kept as written have a decimal point, whatever the file has."""
         if not self.is_text:
             return Column(self.name, frozen(self._values[:rows]))
         # Missing cells are levels until here.
@@ -68,6 +68,8 @@ class Growing:
         positions = {level: i for i, level in enumerate(levels)}
         renumber = np.array([positions.get(level, -1) for level in self._levels] + [-1], np.int32)
         codes = renumber[np.concatenate(self._codes)]
+        if decimal != "." and self._as_written and all(is_number(level, decimal) for level in levels):
+            levels = [level.replace(decimal, ".") for level in levels]
         return Column(self.name, frozen(codes), tuple(levels), typed=not self._as_written)
 
     def _check(self, cells: Sequence[str], bad: int, decimal: str, where: Callable[[int], str]) -> None:
