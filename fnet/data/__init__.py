@@ -37,8 +37,9 @@ from fnet.data.features import (
     standardize,
 )
 from fnet.data.fitting import fit_encoder
+from fnet.data.frames import from_columns
 from fnet.data.summary import describe
-from fnet.data.tables import Column, Table, drop_columns, from_columns, take_rows
+from fnet.data.tables import Column, Table, drop_columns, take_rows
 from fnet.data.targets import Target, TargetGuess, guess_target, labels_of, split_target
 
 __all__ = [

@@ -18,9 +18,7 @@ from fnet.tree import freeze, frozen
 __all__ = ["encode_labels", "is_table", "load", "load_features"]
 
 
-def load(
-    path: str | Path, *, target: str | None = None, drop: Collection[str] = ()
-) -> tuple[Dataset, Dataset | None]:
+def load(path: str | Path, *, target: str | None = None, drop: Collection[str] = ()) -> tuple[Dataset, Dataset | None]:
     """The training data and, where there is one, the test data at a path.
 
     - a folder with `train_data.npy`, `train_label.npy` and perhaps `test_data.npy`, `test_label.npy`; features are
@@ -170,7 +168,9 @@ def encode_labels(labels: npt.ArrayLike, classes: Classes) -> Labels:
         ValueError: a label that is not one of the classes, or labels that are not `[rows]`.
     """
     if isinstance(labels, np.ma.MaskedArray):
-        raise TypeError("labels are a masked array, whose mask would be lost; leave out the masked rows: labels.compressed()")
+        raise TypeError(
+            "labels are a masked array, whose mask would be lost; leave out the masked rows: labels.compressed()"
+        )
     labels = np.asarray(labels)
     if labels.ndim != 1:
         raise ValueError(f"labels must have shape [rows], but got {list(labels.shape)}")

@@ -21,8 +21,8 @@ def to_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[npt.NDArray[np
     A number is an optional sign, digits with at most one decimal mark, and an optional exponent, all ASCII, and finite
     in float64. Space around it does not count.
 
-    >>> to_numbers(["1", " -2.5e3 ", "NA"])
-    (array([    1., -2500.,    nan]), -1)
+    >>> to_numbers(["1", " -2.5e1 ", "NA"])
+    (array([  1., -25.,  nan]), -1)
     >>> to_numbers(["1", "1_000"])[1]
     1
     """
@@ -36,7 +36,7 @@ def to_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[npt.NDArray[np
             except ValueError:
                 continue
             # "NAN" and "-nan" are numbers for float, but no missing values here; inf and 1e400 are neither.
-            others = np.flatnonzero(~np.isfinite(values))
+            others = np.flatnonzero(~np.isfinite(values)).tolist()
             if all(cells[i].strip() in MISSING for i in others):
                 return values, -1
             break

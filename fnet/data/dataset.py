@@ -203,14 +203,19 @@ def check_mapped(dataset: Dataset) -> None:
     for array in (dataset.x, dataset.y):
         base: Any = array
         while base is not None:
-            if isinstance(base, np.memmap) and base.filename is not None:
-                size, end = Path(base.filename).stat().st_size, base.offset + base.nbytes
-                if size < end:
-                    raise ValueError(
-                        f"{base.filename} has become shorter while it is used: {size} bytes, but the data end at {end}; "
-                        "write it again and load it anew"
-                    )
-            base = getattr(base, "base", None)
+            if isinstance(base, np.memmap):
+                _check_size(base)  # pyright: ignore[reportUnknownArgumentType]
+            base = base.base if isinstance(base, np.ndarray) else None  # pyright: ignore[reportUnknownMemberType]
+
+
+def _check_size(mapped: Any) -> None:
+    if mapped.filename is not None:
+        size, end = Path(mapped.filename).stat().st_size, mapped.offset + mapped.nbytes
+        if size < end:
+            raise ValueError(
+                f"{mapped.filename} has become shorter while it is used: {size} bytes, but its data end at {end}; write "
+                "it again and load it anew"
+            )
 
 
 def num_rows(size: float | int, rows: int) -> int:

@@ -37,13 +37,13 @@ def read_table(
     Cells are separated by commas, semicolons or tabs, whichever fits; with semicolons and tabs the decimal mark may be
     a comma. Quotes, a byte order mark, CRLF and blank lines are understood. The text is UTF-8.
 
-    A column of numbers is float64. An empty cell, `NA`, `N/A`, `NaN`, `null`, `None` and `?` are missing. Where at least
-    half of the cells that a column begins with (1 MiB, or 100 lines) are numbers, any other cell in it is an error, and
-    so is an infinite number, `1_000` or `1,000`. Every other column is text.
+    A column of numbers is float64. An empty cell, `NA`, `N/A`, `NaN`, `null`, `None` and `?` are missing. A column is
+    numbers if at least half of its first cells (those in 1 MiB of text, or in 100 lines) are; then any other cell is an
+    error, and so is an infinite number, `1_000` or `1,000`. Every other column is text.
 
     Takes about the memory of the result: float64 for a number, four bytes for a text, and each different text once. A
-    line has at most 16 MiB and 65,536 cells, a cell 128 KiB; compressed text has at most 16 MiB or 100 times the size of
-    the file, whichever is more.
+    line has at most 16 MiB and 65,536 cells, a cell 128 KiB. Compressed text has at most 16 MiB, or 100 times the size
+    of the file where that is more.
 
     Args:
         target: the column to predict, for `split_target`; its cells are kept as they are written, so that "007" is not
@@ -124,7 +124,9 @@ class _Builder:
         """Rows of cells, and the line on which each ends."""
         for row, line in zip(rows, lines, strict=True):
             if len(row) != len(self.columns):
-                raise ValueError(f"{self.source}, line {line}: expected {len(self.columns)} columns, but got {len(row)}")
+                raise ValueError(
+                    f"{self.source}, line {line}: expected {len(self.columns)} columns, but got {len(row)}"
+                )
         for i, cells in enumerate(zip(*rows, strict=True)):
             column = self.columns[i]
 
@@ -143,17 +145,19 @@ class _Builder:
         delimiter, decimal = self.layout
         text = [i for i, column in enumerate(self.columns) if column.is_text]
         numbers = [i for i, column in enumerate(self.columns) if not column.is_text]
-        block = lines.text.replace("\r\n", "\n").removesuffix("\n")
-        if not numbers or len(text) > MAX_TEXT or not block.isascii() or block.isspace() or '"' in block or "\r" in block:
+        block, rows = lines.text, lines.lines
+        if "\r" in block:
+            block = block.replace("\r\n", "\n")
+            rows = block.removesuffix("\n").split("\n")
+        if not numbers or len(text) > MAX_TEXT or not block.isascii() or any(mark in block for mark in '"\r'):
             return False
-        rows = block.split("\n")
-        if text and any(row.count(delimiter) != len(self.columns) - 1 for row in rows):
+        if not any(rows) or (text and any(row.count(delimiter) != len(self.columns) - 1 for row in rows)):
             return False
         plain = rows
         if decimal != ".":
             if "." in block:
                 return False
-            plain = block.replace(decimal, ".").split("\n")
+            plain = [row.replace(decimal, ".") for row in rows]
         try:
             x = np.loadtxt(plain, delimiter=delimiter, comments=None, usecols=numbers if text else None, ndmin=2)
         except ValueError:
@@ -174,7 +178,7 @@ class _Builder:
         return True
 
     def expect(self, text: int | None, read: int) -> None:
-        """Make room for as many rows as `text` bytes hold, after `read` bytes of them; half as many again if unknown."""
+        """Make room for the rows of `text` bytes after `read` of them, or for half as many again as there are."""
         self.room = self.rows * 3 // 2 if text is None else int(self.rows * text / max(read, 1) * 1.02) + 100
 
     def table(self, named: bool, target: str | None) -> Table:

@@ -18,6 +18,7 @@ __all__ = [
     "text_columns",
 ]
 
+
 class EncodedColumn(NamedTuple):
     """What one column becomes."""
 
@@ -92,7 +93,9 @@ def encoder_from_json(data: Any) -> Encoder:
         ValueError: it is anything else; says what is wrong.
     """
     fields = _checked("the encoder", data, {"named": bool, "columns": list})
-    columns = tuple(_column_from_json(f"column {i} of the encoder", column) for i, column in enumerate(fields["columns"]))
+    columns = tuple(
+        _column_from_json(f"column {i} of the encoder", column) for i, column in enumerate(fields["columns"])
+    )
     encoder = Encoder(columns, fields["named"])
     names = [column.name for column in columns]
     if len(set(names)) < len(names):
@@ -114,7 +117,7 @@ _FIELDS: dict[str, dict[str, type]] = {
 
 
 def _column_from_json(source: str, data: Any) -> EncodedColumn:
-    kind = data.get("kind") if isinstance(data, dict) else None
+    kind: Any = data.get("kind") if isinstance(data, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     if not isinstance(kind, str) or kind not in _FIELDS:
         raise ValueError(f"{source}: expected a kind of {', '.join(_FIELDS)}, but got {kind!r:.100}")
     fields = _checked(source, data, {"name": str, "kind": str} | _FIELDS[kind])

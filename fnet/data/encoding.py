@@ -19,7 +19,9 @@ class EncodeNotes(NamedTuple):
     """What happened to a table that `encode` was given, for people."""
 
     ignored: tuple[str, ...]  # columns that the encoder does not know
-    unseen: tuple[tuple[str, int], ...]  # columns with categories that the training rows did not have, and in how many cells
+    unseen: tuple[
+        tuple[str, int], ...
+    ]  # columns with categories that the training rows did not have, and in how many cells
     filled: tuple[tuple[str, int], ...]  # columns with missing cells where the training rows had none, and how many
 
     def lines(self) -> list[str]:
@@ -34,8 +36,8 @@ class EncodeNotes(NamedTuple):
 def encode(encoder: Encoder, table: Table) -> tuple[Array, EncodeNotes]:
     """The features of a table, float64 `[rows, features]`, and what is to be said about it.
 
-    Columns are matched by name, in any order; further columns are ignored and noted. Where the table or the one that the
-    encoder was fitted on has no header, they are matched by position, and there have to be as many.
+    Columns are matched by name, in any order; further columns are ignored and noted. Where the table, or the one that
+    the encoder was fitted on, has no header, they are matched by position, and there have to be as many.
 
     Raises:
         ValueError: a column is missing; a cell that is not what its column is; says which, where.
@@ -84,8 +86,8 @@ def dates(table: Table, column: Column) -> npt.NDArray[np.float64]:
         row, cell = int(np.argmax(column.values == bad)), column.levels[bad] if column.levels else ""
     if moments is None:
         raise ValueError(
-            f"{where(table, row, column.name)}: expected a date such as 2024-12-31, but got {shown(cell)}; a missing one is "
-            "an empty cell, or NA"
+            f"{where(table, row, column.name)}: expected a date such as 2024-12-31, but got {shown(cell)}; "
+            "a missing one is an empty cell, or NA"
         )
     return np.append(moments, np.nan)[column.values]
 
@@ -117,8 +119,6 @@ def _matched(encoder: Encoder, table: Table) -> tuple[list[Column | None], list[
     if gone:
         names = ", ".join(map(shown, gone[:10])) + (f" and {len(gone) - 10} more" if len(gone) > 10 else "")
         there = ", ".join(shown(name) for name in list(columns)[:10]) + (", …" if len(columns) > 10 else "")
-        raise ValueError(
-            f"{table.source}: no column is named {names}, which the model needs; the columns are {there}"
-        )
+        raise ValueError(f"{table.source}: no column is named {names}, which the model needs; the columns are {there}")
     known = {column.name for column in encoder.columns}
     return [columns.get(column.name) for column in encoder.columns], [name for name in columns if name not in known]

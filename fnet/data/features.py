@@ -41,8 +41,8 @@ def fit_standardizer(
         whitening: in [0, 1]; the divisor is `std ** whitening`, scaled so that the mean variance is 1 again. With less
             than 1, features of large variance, such as the first principal components, stay larger than the others
             (partial whitening). It makes sense for features of one unit only.
-        only: `[features]`; the features that are scaled, such as `numeric_features` of an encoder. The others get mean 0
-            and standard deviation 1.
+        only: `[features]`; the features that are scaled, such as `numeric_features` of an encoder. The others get
+            mean 0 and standard deviation 1.
 
     >>> fit_standardizer(np.array([[0.0, 5.0], [2.0, 5.0]]))
     Standardizer(mean=array([1., 5.]), std=array([1., 1.]))
@@ -100,8 +100,8 @@ def fit_robust_scaler(x: npt.ArrayLike, *, only: npt.NDArray[np.bool] | None = N
 
     Args:
         x: `[rows, features]`.
-        only: `[features]`; the features that are scaled, such as `numeric_features` of an encoder. The others get median
-            0 and scale 1.
+        only: `[features]`; the features that are scaled, such as `numeric_features` of an encoder. The others get
+            median 0 and scale 1.
 
     >>> fit_robust_scaler(np.array([[0.0], [1.0], [2.0], [3.0], [100.0]]))
     RobustScaler(median=array([2.]), scale=array([2.]))
@@ -169,8 +169,8 @@ def _features(x: npt.ArrayLike) -> Array:
 def _numbers(x: npt.ArrayLike) -> Array:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
-            "x is a masked array, whose mask would be lost; fill it: x.filled(value), or use fnet.data.from_columns, where "
-            "masked values are missing"
+            "x is a masked array, whose mask would be lost; fill it: x.filled(value), or use fnet.data.from_columns, "
+            "where masked values are missing"
         )
     x = np.asarray(x)
     if x.dtype.kind not in "fiub":

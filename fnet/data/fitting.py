@@ -34,10 +34,10 @@ def fit_encoder(
     - numeric: one feature, the number; a missing one is the median of the training rows, and where one was missing a
       second feature is 1 there and 0 elsewhere;
     - date: text that is ISO dates, `YYYY-MM-DD` and perhaps a time, becomes days since 1970 and is then numeric;
-    - categorical: other text becomes one feature per level, 1 where the cell is the level and 0 elsewhere. At most 100 levels
-      have one; the others, and those in fewer than 1 % of the training rows (at least 2 rows, at most 10), share one if
-      there are two or more. Missing cells are a level of their own. A level that the training rows do not have is 0 in
-      all;
+    - categorical: other text becomes one feature per level, 1 where the cell is the level and 0 elsewhere. At most 100
+      levels have one; the others, and those in fewer than 1 % of the training rows (at least 2 rows, at most 10), share
+      one if there are two or more. Missing cells are a level of their own. A level that the training rows do not have
+      is 0 in all;
     - dropped: no feature. So are columns that are constant or empty, text that is nowhere the same or mostly rare, and
       whole numbers that are an ID: each once and in a row (1, 2, 3, … in any order), or each once in a column named so.
 
@@ -51,7 +51,8 @@ def fit_encoder(
         keep: names of columns not to drop.
 
     Raises:
-        ValueError: a name that no column has, or that is to be dropped and kept; a text among numbers; no column is left.
+        ValueError: a name that no column has, or that is to be dropped and kept; a text among numbers; no column is
+            left.
     """
     for name in (*categorical, *drop, *keep):
         column_named(table, name)
@@ -65,7 +66,9 @@ def fit_encoder(
             columns.append(EncodedColumn(column.name, "dropped", "as asked"))
         else:
             columns.append(
-                _fit_column(table, column, rows, column.name in categorical, {*keep, *categorical}.__contains__(column.name))
+                _fit_column(
+                    table, column, rows, column.name in categorical, {*keep, *categorical}.__contains__(column.name)
+                )
             )
     encoder = Encoder(tuple(columns), table.named)
     if all(column.kind == "dropped" for column in columns):

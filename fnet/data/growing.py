@@ -60,7 +60,7 @@ class Growing:
         self._values[rows : rows + len(values)] = values
 
     def column(self, rows: int, decimal: str) -> Column:
-        """The column of the rows so far. Numbers that are kept as written have a decimal point, whatever the file has."""
+        """The column of the rows so far. Numbers that are kept as written get a point for a decimal comma."""
         if not self.is_text:
             return Column(self.name, frozen(self._values[:rows]))
         # Missing cells are levels until here.
@@ -77,10 +77,9 @@ class Growing:
         present = [cell for cell in cells if cell.strip() not in MISSING]
         alike = sum(looks_like_number(cell, decimal) for cell in present)
         if self._seen or 2 * alike >= len(present):
-            rest = "those before" if self._seen else f"{alike} of the first {len(present)} cells"
             raise ValueError(
-                f"{where(bad)}: expected a number, as {rest} of the column are, but got "
-                f"{shown(cells[bad])}{why_not_number(cells[bad], decimal)}; correct it, leave the cell empty if the value "
-                f"is missing, or read the column as text: categorical=[{shown(self.name)}] (--categorical)"
+                f"{where(bad)}: expected a number, but got {shown(cells[bad])}{why_not_number(cells[bad], decimal)}; "
+                f"correct it, leave the cell empty if the value is missing, or read the column as text: "
+                f"text=[{shown(self.name)}] (--categorical, --drop)"
             )
         self._seen = True

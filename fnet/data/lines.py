@@ -4,7 +4,7 @@ import contextlib
 import os
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -48,7 +48,7 @@ def check_regular(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[tuple[str, int | None, Iterator[bytes]]]:
+def opened(source: str | os.PathLike[str] | IO[bytes]) -> Generator[tuple[str, int | None, Iterator[bytes]]]:
     """What messages call a source, the size of its text where known, and its text as blocks of whole lines.
 
     Raises:
@@ -159,8 +159,8 @@ def _gunzip(source: str, first: bytes, file: IO[bytes], size: int | None) -> Ite
             unpacked += len(part)
             if unpacked > max(MAX_SMALL, MAX_RATIO * (size or packed)):
                 raise ValueError(
-                    f"{source}: {size or packed} bytes that unpack to more than {unpacked} look like a gzip bomb; unpack "
-                    "the file with gunzip if it is not"
+                    f"{source}: {size or packed} bytes that unpack to {unpacked} and more look like a gzip bomb; "
+                    "unpack the file with gunzip if it is not"
                 )
             yield part
             data = member.unused_data.lstrip(b"\0") if member.eof else member.unconsumed_tail
@@ -169,16 +169,19 @@ def _gunzip(source: str, first: bytes, file: IO[bytes], size: int | None) -> Ite
 
 
 def _whole_lines(source: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    buffer, lines = bytearray(), 0
+    rest = b""
     for chunk in chunks:
-        lines += chunk.count(b"\n")
-        buffer += chunk
-        if len(buffer) >= BLOCK and (lines >= MIN_LINES or len(buffer) > MAX_LINE):
-            end = buffer.rfind(b"\n") + 1
-            yield bytes(buffer[:end])
-            del buffer[:end]
-            lines = 0
-            if len(buffer) > MAX_LINE:
+        rest += chunk
+        if len(rest) >= BLOCK and (_has_lines(rest, 1 << 16) or _has_lines(rest, len(rest)) or len(rest) > MAX_LINE):
+            end = rest.rfind(b"\n") + 1
+            if len(rest) - end > MAX_LINE:
                 raise ValueError(f"{source}: a line is longer than {MAX_LINE >> 20} MiB; this is not a table")
-    if buffer:
-        yield bytes(buffer)
+            if end:
+                yield rest[:end]
+                rest = rest[end:]
+    if rest:
+        yield rest
+
+
+def _has_lines(block: bytes, end: int) -> bool:
+    return block.count(b"\n", 0, end) >= MIN_LINES

@@ -16,8 +16,8 @@ MAX_DROPPED = 6
 def describe(table: Table, target: Target, encoder: Encoder) -> str:
     """The one line of truth before any training: rows, target, columns and missing cells.
 
-    For example "4,500 rows; target 'churn': 2 classes (no 81 %, yes 19 %); 12 numeric, 3 categorical (21 levels), 2 dropped
-    (customer_id: all distinct; country: constant); 214 missing cells in 2 columns".
+    For example "4,500 rows; target 'churn': 2 classes (no 81 %, yes 19 %); 12 numeric, 3 categorical (21 levels),
+    2 dropped (customer_id: all distinct; country: constant); 214 missing cells in 2 columns".
 
     Args:
         table: the features, from `split_target`.

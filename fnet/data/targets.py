@@ -1,6 +1,7 @@
 """The column of a table that is to be predicted: classes or numbers."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,15 +41,15 @@ class TargetGuess(NamedTuple):
 def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Target]:
     """The other columns of a table, and its target: `table.target`, or the column that `guess_target` is sure of.
 
-    Text is classes. Numbers are classes if they are whole and not many: at most 10, or 5 % of the rows, and at most 100;
-    otherwise a regression. Classes are kept as they are written, or as integers if all of them are written plainly.
+    Text is classes. Numbers are classes if they are whole and not many, which is at most 10, or 5 % of the rows up to
+    100; otherwise they are a regression. Classes are as they are written, or integers if all are written plainly.
 
     Args:
         kind: "classification" or "regression"; None: as above.
 
     Raises:
-        ValueError: the target is doubtful, has missing cells, one class only, or nothing but different texts; there is no
-            other column; a regression on text.
+        ValueError: the target is doubtful, has missing cells, one class only, or nothing but different texts; there is
+            no other column; a regression on text.
     """
     if kind not in (None, "classification", "regression"):
         raise ValueError(f'kind must be "classification", "regression" or None, but got {kind!r}')
@@ -94,11 +95,11 @@ def labels_of(table: Table, name: str, classes: Classes) -> Labels:
     labels = np.array([positions.get(level, -1) for level in levels] + [-1])[codes]
     if (labels < 0).any():
         row = int(np.argmin(labels))
-        label = "a missing label" if codes[row] < 0 else shown(levels[codes[row]])
+        label = "a missing label" if codes[row] < 0 else shown(levels[int(codes[row])])
         known = ", ".join(shown(str(label)) for label in classes[:10]) + (", …" if len(classes) > 10 else "")
         raise ValueError(
-            f"{where(table, row, name)}: expected one of the classes {known}, but got {label}; {int((labels < 0).sum())} "
-            f"of {len(labels)} rows are so"
+            f"{where(table, row, name)}: expected one of the classes {known}, but got {label}; so it is in "
+            f"{int((labels < 0).sum())} of {len(labels)} rows"
         )
     return freeze(labels)
 
@@ -109,25 +110,23 @@ def guess_target(table: Table) -> TargetGuess:
 
     It is sure of the last column, and of a first column of text that is named like a target.
     """
-    first, *others, last = table.columns if len(table.columns) > 2 else (table.columns[0], table.columns[-1])
+    rows = np.linspace(0, len(table.lines) - 1, min(len(table.lines), SAMPLE)).astype(np.int64)
+    columns = take_rows(table, rows).columns
+    first, last = columns[0], columns[-1]
     usual = TargetGuess(last.name, "", True)
     if table.named and last.name.lower() in NAMES:
         return usual
-    named = [column for column in table.columns[:-1] if table.named and column.name.lower() in NAMES]
-    sample = take_rows(table, np.linspace(0, len(table.lines) - 1, min(len(table.lines), SAMPLE)).astype(np.int64))
-    first, *others, last = sample.columns if len(sample.columns) > 2 else (sample.columns[0], sample.columns[-1])
+    named = [column.name for column in columns[:-1] if table.named and column.name.lower() in NAMES]
     if named:
-        column = min(named, key=lambda column: NAMES.index(column.name.lower()))
-        sure = column.name == first.name and len(named) == 1 and _is_text(first) and not _is_text(last)
-        return TargetGuess(column.name, f"column {shown(column.name)} is named like a target", sure)
-    if not others or not _like_classes(first) or _is_text(last):
+        name = min(named, key=lambda name: NAMES.index(name.lower()))
+        sure = named == [first.name] and _is_text(first) and not _is_text(last)
+        return TargetGuess(name, f"column {shown(name)} is named like a target", sure)
+    if len(columns) < 3 or not _like_classes(first) or _is_text(last):
         return usual
-    alone = not _like_classes(last) and not any(_like_classes(column) for column in others)
-    if alone or _like_pixels(first, [*others, last]):
+    if not any(_like_classes(column) for column in columns[1:]) or _like_pixels(first, columns[1:]):
         count = len(np.unique(first.values))
-        return TargetGuess(
-            first.name, f"the first, {shown(first.name)}, has {count} different values, and the last is like the others", False
-        )
+        why = f"the first, {shown(first.name)}, has {count} different values, and the last is like the others"
+        return TargetGuess(first.name, why, False)
     return usual
 
 
@@ -143,7 +142,7 @@ def _like_classes(column: Column) -> bool:
     return bool((values == np.rint(values)).all()) and (high - low + 1 == len(distinct) or (low, high) == (-1, 1))
 
 
-def _like_pixels(first: Column, others: list[Column]) -> bool:
+def _like_pixels(first: Column, others: Sequence[Column]) -> bool:
     """Whether the other columns are whole numbers from one range, which is larger than that of the first."""
     if len(others) < 8 or _is_text(first) or any(_is_text(column) for column in others):
         return False
@@ -151,7 +150,8 @@ def _like_pixels(first: Column, others: list[Column]) -> bool:
     if not (values == np.rint(values)).all():
         return False
     low, high = values.min(axis=1), values.max(axis=1)
-    return bool(np.mean(low == values.min()) > 0.8 and low[-1] == values.min() and _floats(first).max() < high.max())
+    least: float = values.min()
+    return bool(np.mean(low == least) > 0.8 and low[-1] == least and _floats(first).max() < high.max())
 
 
 def _is_text(column: Column) -> bool:
@@ -173,13 +173,14 @@ def _has_classes(table: Table, column: Column) -> bool:
 
 def _classes(table: Table, column: Column) -> tuple[Classes, Labels]:
     codes, levels = texts(column)
+    present: Array
     present, codes = np.unique(codes, return_inverse=True)
-    labels = [levels[i] for i in present]
+    labels = [levels[int(i)] for i in present]
     rows = len(table.lines)
     if len(labels) < 2:
         raise ValueError(
-            f"{table.source}: expected at least 2 classes, but the target {shown(column.name)} is {shown(labels[0])} in "
-            f"all {rows} rows"
+            f"{table.source}: expected at least 2 classes, but the target {shown(column.name)} is {shown(labels[0])} "
+            f"in all {rows} rows"
         )
     if len(labels) > max(rows // 2, 2):
         raise ValueError(
