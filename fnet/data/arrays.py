@@ -10,7 +10,7 @@ from fnet.data import npy as _npy
 from fnet.data.cells import looks_like_number, shown
 from fnet.data.dataset import Classes, Dataset, Labels
 from fnet.data.delimited import read_table
-from fnet.data.tables import Table, drop_columns, numbers
+from fnet.data.tables import Table, drop_columns, numbers, where
 from fnet.data.targets import split_target
 from fnet.nn import Array
 from fnet.tree import freeze, frozen
@@ -132,10 +132,11 @@ def _complete_numbers(table: Table) -> Array:
         if not text:
             x[:, i] = numbers(table, column)
         if text or np.isnan(x[:, i]).any():
-            what = "is text" if text else f"has {int(np.isnan(x[:, i]).sum())} missing cells"
+            row = 0 if text else int(np.argmax(np.isnan(x[:, i])))
             raise ValueError(
-                f"{table.source}: column {shown(column.name)} {what}, but features are numbers here; leave it out with "
-                f"drop=[{column.name!r}], or use fnet.data.fit_encoder and encode, which take text and missing cells"
+                f"{where(table, row, column.name)}: expected a number, but {'the column is text' if text else 'it is missing'}"
+                f"; leave the column out with drop=[{column.name!r}], or use fnet.data.fit_encoder and encode, which take "
+                "text and missing cells"
             )
     return frozen(x)
 

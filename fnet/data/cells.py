@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MISSING", "THOUSANDS", "days", "is_number", "looks_like_number", "shown", "to_numbers", "why_not_number"]
+__all__ = [
+    "MISSING",
+    "THOUSANDS",
+    "counted",
+    "days",
+    "is_number",
+    "looks_like_number",
+    "shown",
+    "to_numbers",
+    "why_not_number",
+]
 
 MISSING = frozenset({"", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None"})
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -111,6 +121,15 @@ def days(cells: Sequence[str]) -> npt.NDArray[np.float64] | None:
     except ValueError:  # the thirtieth of February
         return None
     return moments.astype(np.int64) / 86400.0
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "cell"), counted(1234, "cell")
+    ('1 cell', '1,234 cells')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shown(cell: str, limit: int = 40) -> str:

@@ -184,7 +184,7 @@ def absent_classes(dataset: Dataset) -> Classes:
     >>> absent_classes(Dataset(np.zeros((2, 1)), np.array([0, 2]), ("a", "b", "c")))
     ('b',)
     """
-    classes = dataset.classes or tuple(range(int(dataset.y.max(initial=-1)) + 1))
+    classes = dataset.classes or tuple(range(int(dataset.y.max(initial=0)) + 1))
     present = set(np.unique(dataset.y).tolist())
     return tuple(name for i, name in enumerate(classes) if i not in present)
 
@@ -213,8 +213,8 @@ def _check_size(mapped: Any) -> None:
         size, end = Path(mapped.filename).stat().st_size, mapped.offset + mapped.nbytes
         if size < end:
             raise ValueError(
-                f"{mapped.filename} has become shorter while it is used: {size} bytes, but its data end at {end}; write "
-                "it again and load it anew"
+                f"{mapped.filename} has become shorter while it is used: {size} bytes, but its data end at {end}; "
+                "write it again and load it anew"
             )
 
 

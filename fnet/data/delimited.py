@@ -42,7 +42,7 @@ def read_table(
     error, and so is an infinite number, `1_000` or `1,000`. Every other column is text.
 
     Takes about the memory of the result: float64 for a number, four bytes for a text, and each different text once. A
-    line has at most 16 MiB and 65,536 cells, a cell 128 KiB. Compressed text has at most 16 MiB, or 100 times the size
+    line has at most 16 MiB and 65,536 cells, a cell 128 KiB. Compressed text has at most 4 MiB, or 100 times the size
     of the file where that is more.
 
     Args:
@@ -100,13 +100,15 @@ def _rows(lines: Lines, delimiter: str) -> tuple[list[list[str]], list[int]]:
     before = lines.before
     try:
         for row in csv.reader(lines, delimiter=delimiter, strict=True):
-            if len(row) > 1 or (row and row[0].strip()):
-                rows.append(row)
-                numbers.append(lines.number)
+            rows.append(row)
+            numbers.append(lines.number)
             if lines.at == len(lines.lines) or lines.before != before:
                 break
     except csv.Error as error:
         raise ValueError(f"{lines.source}, line {lines.number}: not a table of delimited text: {error}") from None
+    kept = [i for i, row in enumerate(rows) if len(row) > 1 or "".join(row).strip()]
+    if len(kept) < len(rows):
+        rows, numbers = [rows[i] for i in kept], [numbers[i] for i in kept]
     return rows, numbers
 
 

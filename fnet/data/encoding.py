@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fnet.data.cells import days, shown
+from fnet.data.cells import counted, days, shown
 from fnet.data.encoder import EncodedColumn, Encoder, column_features, feature_names
 from fnet.data.tables import Column, Table, numbers, texts, where
 from fnet.nn import Array
@@ -28,8 +28,14 @@ class EncodeNotes(NamedTuple):
         """The notes as sentences."""
         return [
             *([f"ignored: {', '.join(map(shown, self.ignored))}"] if self.ignored else []),
-            *(f"column {shown(name)}: {count:,} cells of categories unseen in training" for name, count in self.unseen),
-            *(f"column {shown(name)}: {count:,} missing cells; training had none" for name, count in self.filled),
+            *(
+                f"column {shown(name)}: {counted(count, 'cell')} with a category that training did not have"
+                for name, count in self.unseen
+            ),
+            *(
+                f"column {shown(name)}: {counted(count, 'missing cell')}, which training did not have, filled with the median"
+                for name, count in self.filled
+            ),
         ]
 
 

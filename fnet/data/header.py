@@ -67,7 +67,10 @@ def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -
     present = [[cell for cell in column if cell not in MISSING] for column in columns]
     if not below:
         return not numbers and any(is_name)
-    numeric = [bool(column) and all(is_number(cell, decimal) for cell in column) for column in present]
+    numeric = [
+        bool(column) and 2 * sum(looks_like_number(cell, decimal) for cell in column) >= len(column)
+        for column in present
+    ]
     above_numbers = sum(name and kind for name, kind in zip(is_name, numeric, strict=True))
     again = [name and first[i] in present[i] for i, name in enumerate(is_name)]
     if any(name and days([first[i]]) is not None and days(present[i]) is not None for i, name in enumerate(is_name)):

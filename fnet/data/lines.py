@@ -13,8 +13,8 @@ __all__ = ["Lines", "check_regular", "opened"]
 BLOCK = 1 << 20  # bytes of text; and at least as many as MIN_LINES lines take
 MIN_LINES = 100
 MAX_LINE = 16 << 20  # bytes
-MAX_RATIO = 100  # of compressed text beyond 16 MiB, so that a small file cannot fill the memory
-MAX_SMALL = 16 << 20
+MAX_RATIO = 100  # of compressed text beyond 4 MiB, so that a small file cannot fill the memory
+MAX_SMALL = 4 << 20
 GZIP = b"\x1f\x8b"
 OTHERS = {  # what begins so is not text; the first few of what people take for it
     b"PK\x03\x04": "a zip or Excel file; save the sheet as CSV",

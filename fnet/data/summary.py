@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fnet.data.cells import shown
+from fnet.data.cells import counted, shown
 from fnet.data.encoder import Encoder, column_features
 from fnet.data.tables import Table
 from fnet.data.targets import Target
@@ -41,9 +41,9 @@ def describe(table: Table, target: Target, encoder: Encoder) -> str:
         if column.name in columns and columns[column.name].kind != "dropped"
     ]
     cells, where = sum(missing), sum(count > 0 for count in missing)
-    gone = f"; {_count(cells, 'missing cell')} in {_count(where, 'column')}" if cells else ""
+    gone = f"; {counted(cells, 'missing cell')} in {counted(where, 'column')}" if cells else ""
     header = "" if table.named else "; no header"
-    return f"{_count(len(table.lines), 'row')}; {_target(target)}; {', '.join(parts)}{gone}{header}"
+    return f"{counted(len(table.lines), 'row')}; {_target(target)}; {', '.join(parts)}{gone}{header}"
 
 
 def _target(target: Target) -> str:
@@ -62,10 +62,6 @@ def _target(target: Target) -> str:
 
 def _percent(share: float) -> str:
     return "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _plain(name: str) -> str:
