@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fnet.data import npy as _npy
-from fnet.data.cells import looks_like_number, shown
+from fnet.data.cells import looks_like_number
 from fnet.data.dataset import Classes, Dataset, Labels
 from fnet.data.delimited import read_table
 from fnet.data.tables import Table, drop_columns, numbers, where
@@ -133,10 +133,10 @@ def _complete_numbers(table: Table) -> Array:
             x[:, i] = numbers(table, column)
         if text or np.isnan(x[:, i]).any():
             row = 0 if text else int(np.argmax(np.isnan(x[:, i])))
+            what = "the column is text" if text else "it is missing"
             raise ValueError(
-                f"{where(table, row, column.name)}: expected a number, but {'the column is text' if text else 'it is missing'}"
-                f"; leave the column out with drop=[{column.name!r}], or use fnet.data.fit_encoder and encode, which take "
-                "text and missing cells"
+                f"{where(table, row, column.name)}: expected a number, but {what}; leave the column out with "
+                f"drop=[{column.name!r}], or use fnet.data.fit_encoder and encode, which take text and missing cells"
             )
     return frozen(x)
 

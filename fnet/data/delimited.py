@@ -97,7 +97,7 @@ def _rows(lines: Lines, delimiter: str) -> tuple[list[list[str]], list[int]]:
     """
     rows: list[list[str]] = []
     numbers: list[int] = []
-    before = lines.before
+    before, first = lines.before, lines.number
     try:
         for row in csv.reader(lines, delimiter=delimiter, strict=True):
             rows.append(row)
@@ -105,7 +105,9 @@ def _rows(lines: Lines, delimiter: str) -> tuple[list[list[str]], list[int]]:
             if lines.at == len(lines.lines) or lines.before != before:
                 break
     except csv.Error as error:
-        raise ValueError(f"{lines.source}, line {lines.number}: not a table of delimited text: {error}") from None
+        begin = (numbers[-1] if numbers else first) + 1
+        hint = f" (the row begins on line {begin}; is a quote left open?)" if begin < lines.number else ""
+        raise ValueError(f"{lines.source}, line {lines.number}: not a table of delimited text: {error}{hint}") from None
     kept = [i for i, row in enumerate(rows) if len(row) > 1 or "".join(row).strip()]
     if len(kept) < len(rows):
         rows, numbers = [rows[i] for i in kept], [numbers[i] for i in kept]

@@ -26,16 +26,11 @@ class EncodeNotes(NamedTuple):
 
     def lines(self) -> list[str]:
         """The notes as sentences."""
+        unseen, filled = "with a category that training did not have", "filled with the median; training had none"
         return [
             *([f"ignored: {', '.join(map(shown, self.ignored))}"] if self.ignored else []),
-            *(
-                f"column {shown(name)}: {counted(count, 'cell')} with a category that training did not have"
-                for name, count in self.unseen
-            ),
-            *(
-                f"column {shown(name)}: {counted(count, 'missing cell')}, which training did not have, filled with the median"
-                for name, count in self.filled
-            ),
+            *(f"column {shown(name)}: {counted(count, 'cell')} {unseen}" for name, count in self.unseen),
+            *(f"column {shown(name)}: {counted(count, 'missing cell')} {filled}" for name, count in self.filled),
         ]
 
 

@@ -146,11 +146,13 @@ def _like_pixels(first: Column, others: Sequence[Column]) -> bool:
     """Whether the other columns are whole numbers from one range, which is larger than that of the first."""
     if len(others) < 8 or _is_text(first) or any(_is_text(column) for column in others):
         return False
-    values: Array = np.stack([_floats(column) for column in others])
+    values: npt.NDArray[np.float64] = np.stack([_floats(column) for column in others])
     if not (values == np.rint(values)).all():
         return False
-    low, least, most = values.min(axis=1), float(values.min()), float(values.max())
-    return bool(np.mean(low == least) > 0.8 and low[-1] == least and float(_floats(first).max()) < most)
+    low: npt.NDArray[np.float64] = values.min(axis=1)
+    least = float(low.min())
+    share = float(np.mean(low == least))
+    return share > 0.8 and float(low[-1]) == least and float(_floats(first).max()) < float(values.max())
 
 
 def _is_text(column: Column) -> bool:

@@ -75,9 +75,11 @@ def test_csv(text: str, label: str | None, classes: tuple[Any, ...], codes: list
     ("text", "message"),
     [
         ("", "is empty"), ("a,b\n", "no rows"), ("1,2,a\n1,a\n", "line 2: expected 3 columns, but got 2"),
-        ("1,x,a\n2,3,b\n", r"line 1: '1', 'x', 'a' may be the names of the columns"), ("1,2,\n1,2,b\n", "line 1, column '3': the target is missing"),
-        ("1,,a\n2,3,b\n", r"line 1, column '2': expected a number, but it is missing; .* drop=\['2'\], or use fnet.data.fit_encoder"), ("1,2,a\n2,3,a\n", "at least 2 classes"),
-        ("a\nb\n", "there is one column, 'a'"), ("a,t,y\n1,u,x\n2,v,y\n", "column 't': expected a number, but the column is text"),
+        ("1,x,a\n2,3,b\n", r"line 1: '1', 'x', 'a' may be the names of the columns"),
+        ("1,2,\n1,2,b\n", "line 1, column '3': the target is missing"), ("1,2,a\n2,3,a\n", "at least 2 classes"),
+        ("1,,a\n2,3,b\n", r"line 1, column '2': expected a number, but it is missing; .* drop=\['2'\], or use"),
+        ("a\nb\n", "there is one column, 'a'"),
+        ("a,t,y\n1,u,x\n2,v,y\n", "column 't': expected a number, but the column is text"),
     ],
 )  # fmt: skip
 def test_bad_csv(text: str, message: str, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_medians_and_levels_come_from_the_training_rows_alone() -> None:
     assert notes.filled == (("age", 1),)
     assert notes.lines() == [
         "column 'city': 1 cell with a category that training did not have",
-        "column 'age': 1 missing cell, which training did not have, filled with the median",
+        "column 'age': 1 missing cell filled with the median; training had none",
     ]
 
 
@@ -171,7 +171,7 @@ def test_columns_that_are_dropped_or_categorical_on_request() -> None:
     assert x[:, :2].tolist() == [[0, 1], [1, 0], [0, 0]]
     for options in ({"drop": ["z"]}, {"keep": ["z"]}, {"categorical": ["z"]}):
         with pytest.raises(ValueError, match="no column is named 'z'"):
-            fit_encoder(table, **options)
+            fit_encoder(table, None, **options)
     with pytest.raises(ValueError, match="column 'a' is to be dropped, and to be kept or categorical"):
         fit_encoder(table, drop=["a"], keep=["a"])
     with pytest.raises(ValueError, match=r"no column is left \('a': as asked; .*; name those that are features: keep="):
@@ -286,6 +286,6 @@ def test_penguins_need_no_option() -> None:
     assert np.isfinite(x).all()
     assert target.note == "column 'species' is named like a target, and taken as the target"
     assert describe(features, target, encoder) == (
-        "344 rows; target 'species': 3 classes (Adelie 44 %, Chinstrap 20 %, Gentoo 36 %); 5 numeric, 2 categorical (6 levels); "
-        "19 missing cells in 5 columns"
+        "344 rows; target 'species': 3 classes (Adelie 44 %, Chinstrap 20 %, Gentoo 36 %); 5 numeric, 2 categorical "
+        "(6 levels); 19 missing cells in 5 columns"
     )
