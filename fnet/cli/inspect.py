@@ -99,7 +99,3 @@ def columns(pairs: Iterable[tuple[str, str]]) -> str:
     pairs = list(pairs)
     width = max(len(name) for name, _ in pairs)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in pairs)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -60,6 +60,3 @@ WRITERS = {
     "safetensors": (".safetensors", save_safetensors),
     "torch": (".pt", save_torch),
 }
-
-if __name__ == "__main__":
-    raise SystemExit(main())

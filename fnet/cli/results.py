@@ -14,14 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import _options
-import _threads
 import numpy as np
-from _options import Data
 
 import fnet
 from fnet import EpochRecord, MLPConfig, TrainConfig, TrainState, metrics, model
 from fnet.checkpoint import write_atomically
+from fnet.cli import options, threads
+from fnet.cli.options import Data
 from fnet.interop import tensorboard
 from fnet.model import Model
 
@@ -41,8 +40,8 @@ class Job(NamedTuple):
 
 def make_job(args: argparse.Namespace) -> Job:
     """The job that the options describe, with its data loaded."""
-    data = _options.load_data(args)
-    config, train_config = _options.model_config(args, data), _options.train_config(args)
+    data = options.load_data(args)
+    config, train_config = options.model_config(args, data), options.train_config(args)
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     description = {
         "network": json_like(dataclasses.asdict(config)),
@@ -102,7 +101,7 @@ def circumstances(job: Job) -> dict[str, Any]:
         "machine": {
             "system": platform.platform(),
             "processor": processor(),
-            "threads": {name: os.environ.get(name) for name in _threads.VARIABLES},
+            "threads": {name: os.environ.get(name) for name in threads.VARIABLES},
         },
         "classes": list(job.data.classes),
     }

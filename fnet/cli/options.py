@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import _threads
-
 import fnet
 from fnet import Dataset, MLPConfig, TrainConfig
+from fnet.cli import threads
 from fnet.interop import tensorboard
 from fnet.mlp import INITIALIZERS
 from fnet.nn import ACTIVATION_NAMES
@@ -50,10 +49,12 @@ class Data(NamedTuple):
 
     @property
     def transform(self) -> Transform:
+        """The standardization of features."""
         return partial(fnet.standardize, self.standardizer)
 
     @property
     def classes(self) -> tuple[int | str, ...]:
+        """The names of the classes."""
         return self.train.classes or tuple(range(int(self.train.y.max()) + 1))
 
 
@@ -128,7 +129,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--monitor", choices=("loss", "accuracy"), default="loss", help="what the best epoch is best in")
     group.add_argument("--patience", type=int, metavar="EPOCHS", help="stop when so many were no better")
     group.add_argument("--seed", type=int, default=0)
-    _threads.add_option(group)
+    threads.add_option(group)
 
 
 def add_tensorboard_option(parser: argparse.ArgumentParser) -> None:

@@ -5,16 +5,15 @@
 DATA is a .npy or a .csv of features, standardized here with the statistics of the training data.
 """
 
-import _threads  # noqa: I001  # before NumPy
-
 import argparse
 import csv
 import io
 import sys
 from pathlib import Path
 
-from fnet import data, model
+from fnet import data, model, nn
 from fnet.checkpoint import write_atomically
+from fnet.cli import threads
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,8 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help="features: a .npy, or a .csv with or without header")
     parser.add_argument("--out", type=Path, help="a .csv to write; otherwise it is printed")
     parser.add_argument("--proba", action="store_true", help="add a column of probability a class")
-    _threads.add_option(parser)
+    threads.add_option(parser)
     args = parser.parse_args(argv)
+    threads.limit(args.threads)
     try:
         classifier = model.load(args.model)
         x = data.load_features(args.data, classifier.config.sizes[0])
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def predictions(classifier: model.Model, x: data.Array, *, proba: bool) -> str:
+def predictions(classifier: model.Model, x: nn.Array, *, proba: bool) -> str:
     """A csv with a prediction a row."""
     probabilities = model.predict_proba(classifier, x)
     header = ["prediction"]
@@ -53,7 +53,3 @@ def predictions(classifier: model.Model, x: data.Array, *, proba: bool) -> str:
         cells = [f"{p:.6f}" for p in row] if proba else []
         writer.writerow([classifier.classes[int(row.argmax())], *cells])
     return buffer.getvalue()
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

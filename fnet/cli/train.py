@@ -9,8 +9,6 @@ the name of the folder, from epoch to epoch. The same command with the same seed
 byte. Interrupted, it saves a checkpoint, and --resume goes on from there to the same bits.
 """
 
-import _threads  # noqa: F401, I001  # before NumPy
-
 import argparse
 import contextlib
 import shlex
@@ -21,12 +19,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import _options
 import numpy as np
-from _results import Job, Trained, make_job, prepare_folder, run_name, write_results
 
 import fnet
 from fnet import EpochRecord, TrainState, checkpoint
+from fnet.cli import options, threads
+from fnet.cli.results import Job, Trained, make_job, prepare_folder, run_name, write_results
 from fnet.interop import tensorboard
 
 
@@ -51,7 +49,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--preset", choices=tuple(_options.PRESETS), default="report")
+    parser.add_argument("--preset", choices=tuple(options.PRESETS), default="report")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/<time>-<data>")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--ensemble", type=int, default=1, metavar="N", help="train N networks, average probabilities")
@@ -64,11 +62,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--mpi", action="store_true", help="share each batch: mpiexec -n N python scripts/train.py --mpi"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
-    _options.add_tensorboard_option(parser)
-    _options.add_data_options(parser)
-    _options.add_model_options(parser)
-    _options.add_training_options(parser)
-    args = _options.parse(parser, argv)
+    options.add_tensorboard_option(parser)
+    options.add_data_options(parser)
+    options.add_model_options(parser)
+    options.add_training_options(parser)
+    args = options.parse(parser, argv)
     if args.resume and args.out is None:
         parser.error("--resume needs --out DIR, the folder of the run to go on with")
     if args.calibrate is True and not args.valid_size:
@@ -80,10 +78,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args, processes = parse_args(argv), ALONE
+    threads.limit(args.threads)
     try:
         if args.mpi:
             processes = mpi_processes()
-        _options.prepare_tensorboard(args.tensorboard)
+        options.prepare_tensorboard(args.tensorboard)
         job = make_job(args)
         out = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.data.name}"
         if processes.rank == 0:
@@ -334,7 +333,3 @@ def epoch_line(record: EpochRecord) -> str:
         f"{number(record.valid_loss, 4):>12}{number(record.valid_accuracy, 4):>10}"
         f"{record.learning_rate:>15.3g}{record.seconds:>9.2f}"
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
