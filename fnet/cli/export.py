@@ -1,42 +1,40 @@
-"""Export a classifier to a format that other tools read.
+"""`fnet export`: write a model in a format that other tools read.
 
-    python scripts/export.py MODEL --to onnx|safetensors|torch [--out FILE]
-
-MODEL is the model.npz that scripts/train.py writes, or a .safetensors. ONNX and safetensors hold the whole classifier.
-For PyTorch it is the state dict of fnet.interop.torch.sequential(config), of networks whose features are standardized
-before; for an ensemble that of an nn.ModuleList of them.
+ONNX and safetensors hold the whole model. For PyTorch it is the state dict of `fnet.interop.torch.sequential(config)`,
+of networks whose features are standardized before; for an ensemble that of an `nn.ModuleList` of them.
 """
 
-import argparse
 import io
-import sys
 from pathlib import Path
 
 from fnet import model
 from fnet.checkpoint import write_atomically
+from fnet.cli.folder import add_model_argument, model_file
+from fnet.cli.output import visible
+from fnet.cli.parser import Parser, add_help
 from fnet.interop.onnx import save_onnx
 from fnet.interop.safetensors import save_safetensors
 from fnet.interop.torch import to_torch_state_dict
 from fnet.model import Model
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or ""), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="model.npz of a run, or a .safetensors")
-    parser.add_argument("--to", choices=tuple(WRITERS), required=True, help="the format")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: beside MODEL, with the suffix of the format")
-    args = parser.parse_args(argv)
+def main(argv: list[str]) -> None:
+    """Export as the command line says."""
+    parser = Parser("export", "MODEL --to FORMAT [--out FILE]", "Write a model in a format that other tools read.")
+    group = parser.add_argument_group("arguments")
+    add = group.add_argument
+    add_model_argument(group)
+    add("--to", choices=tuple(WRITERS), required=True, help="torch is the state dict, without the scaling")
+    add("--out", type=Path, metavar="FILE", help="beside MODEL, with the suffix of the format, if it is not given")
+    add_help(group)
+    args = parser.parse(argv)
+    source = model_file(args.model)
     suffix, write = WRITERS[args.to]
-    out = args.out or args.model.with_suffix(suffix)
-    try:
-        if out.resolve() == args.model.resolve():
-            raise ValueError(f"{out} is the model itself; choose another file with --out")
-        write(out, model.load(args.model))
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"exported {args.model} to {out}")
-    return 0
+    out = args.out or source.with_suffix(suffix)
+    if out.resolve() == source.resolve():
+        raise ValueError(f"{out} is the model itself; choose another file with --out")
+    write(out, model.load(source))
+    print(f"exported {visible(source)} to {visible(out)}")
 
 
 def save_torch(path: Path, classifier: Model) -> None:

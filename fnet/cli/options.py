@@ -1,4 +1,4 @@
-"""Command-line options that several scripts share: data, architecture, training."""
+"""Command-line options that several commands share: data, network, training."""
 
 import argparse
 import dataclasses
@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import fnet
 from fnet import Dataset, MLPConfig, TrainConfig
 from fnet.cli import threads
-from fnet.interop import tensorboard
+from fnet.cli.parser import Group, Parser
 from fnet.mlp import INITIALIZERS
 from fnet.nn import ACTIVATION_NAMES
 from fnet.training import OPTIMIZERS, SCHEDULES, Transform
 
-# What each preset changes. The report's is the default; the others are measured by scripts/ablate_recipe.py.
+# What each preset changes. Chen & Wu's best model is the default; the others are measured by scripts/ablate_recipe.py.
 BEST: dict[str, Any] = {
     "activation": "silu",
     "dropout": 0.2,
-    "power": 0.5,
+    "whitening": 0.5,
     "schedule": "warmup_cosine",
     "warmup": 0.25,
     "learning_rate": 2e-3,
@@ -35,7 +35,7 @@ LARGE: dict[str, Any] = {
     "input_noise": 0.5,
     "epochs": 90,
 }
-PRESETS: dict[str, dict[str, Any]] = {"report": {}, "best": BEST, "large": LARGE}
+PRESETS: dict[str, dict[str, Any]] = {"chen-wu": {}, "chen-wu-best": BEST, "chen-wu-large": LARGE}
 
 
 class Data(NamedTuple):
@@ -58,110 +58,89 @@ class Data(NamedTuple):
         return self.train.classes or tuple(range(int(self.train.y.max()) + 1))
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("data")
+def add_preset_option(group: Group) -> None:
     group.add_argument(
-        "--data",
-        default="digits",
-        metavar="digits|synthetic|PATH",
-        help="the embedded digits (default), generated data, or a folder, .npz or .csv",
+        "--preset", choices=tuple(PRESETS), default="chen-wu", help="the defaults: Chen & Wu's best model, or better"
     )
-    group.add_argument("--label", metavar="NAME", help="the column of a .csv that holds the label")
-    group.add_argument("--test", metavar="PATH", help="test data, where --data has none")
-    group.add_argument(
-        "--valid-size",
-        type=size,
-        default=0.1,
-        metavar="SIZE",
-        help="validation rows taken from the training data: a share, a number, or 0 (default 0.1)",
-    )
-    group.add_argument(
-        "--valid-split",
-        choices=("last", "random"),
-        default="last",
-        help="the last rows (default), or a random stratified sample; the same for every seed",
-    )
-    group.add_argument("--power", type=float, default=1.0, help="divide features by std ** POWER (default 1)")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--hidden",
-        type=int,
-        nargs="*",
-        default=[256, 256, 256],
-        metavar="WIDTH",
-        help="widths of the hidden layers (default 256 256 256); none: softmax regression",
-    )
-    group.add_argument("--activation", choices=ACTIVATION_NAMES, default="relu")
-    group.add_argument("--dropout", type=float, default=0.3, help="the share dropped (default 0.3)")
-    group.add_argument("--input-dropout", type=float, default=0.0)
-    group.add_argument("--no-batch-norm", dest="batch_norm", action="store_false")
-    group.add_argument("--initializer", choices=INITIALIZERS, default=MLPConfig.initializer)
-    group.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+def add_data_options(parser: Parser) -> None:
+    add = parser.add_argument_group("data").add_argument
+    add("--data", default="digits", metavar="PATH", help="digits, synthetic, or a folder, .npz or .csv")
+    add("--test", metavar="PATH", help="test data, where --data has none")
+    add("--label", metavar="NAME", help="the column of a .csv with the label")
+    add("--valid-size", type=size, default=0.1, metavar="SIZE", help="share or number of rows")
+    add("--valid-split", choices=("last", "random"), default="last", help="which rows")
+    add("--whitening", type=float, default=1.0, metavar="P", help="divide by std ** P")
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: Parser) -> None:
+    add = parser.add_argument_group("network").add_argument
+    widths = "of the hidden layers; no width is softmax regression"
+    add("--hidden", type=int, nargs="*", default=[256, 256, 256], metavar="WIDTH …", help=widths)
+    add("--activation", choices=ACTIVATION_NAMES, default="relu")
+    add("--dropout", type=float, default=0.3, metavar="RATE", help="share dropped")
+    add("--input-dropout", type=float, default=0.0, metavar="RATE", help="of features")
+    add("--no-batch-norm", dest="batch_norm", action="store_false", help="biases instead")
+    add("--dtype", choices=("float32", "float64"), default="float32")
+    add("--initializer", choices=INITIALIZERS, default=MLPConfig.initializer)
+
+
+def add_training_options(parser: Parser) -> None:
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=int, default=25)
-    group.add_argument("--batch-size", type=int, default=64)
-    group.add_argument("--optimizer", choices=OPTIMIZERS, default="adam")
-    group.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
-    group.add_argument("--schedule", choices=SCHEDULES, default="constant", help="of the learning rate")
-    group.add_argument(
-        "--warmup", type=float, default=TrainConfig.warmup, help="share of the steps; warmup_cosine, onecycle"
-    )
-    group.add_argument("--momentum", type=float, default=TrainConfig.momentum, help="of sgd")
-    group.add_argument("--nesterov", action="store_true", help="of sgd")
-    group.add_argument("--weight-decay", type=float, default=0.0)
-    group.add_argument("--decay-weights-only", action="store_true", help="not biases and batch-norm scales")
-    group.add_argument("--clip-norm", type=float, metavar="NORM")
-    group.add_argument("--label-smoothing", type=float, default=0.0)
-    group.add_argument("--class-weight", type=_class_weight, metavar="balanced|W,W,…", help="weights of the classes")
-    group.add_argument(
-        "--mixup", type=float, metavar="ALPHA", help="mix pairs of examples, by shares from beta(ALPHA, ALPHA)"
-    )
-    group.add_argument("--input-noise", type=float, default=0.0, metavar="STD", help="added to the scaled features")
-    group.add_argument("--ema-decay", type=float, metavar="DECAY", help="average the parameters over the steps")
-    group.add_argument("--recompute-statistics", action="store_true", help="of batch norms")
-    group.add_argument("--keep", choices=("last", "best"), default="last", help="which epoch's network")
-    group.add_argument("--monitor", choices=("loss", "accuracy"), default="loss", help="what the best epoch is best in")
-    group.add_argument("--patience", type=int, metavar="EPOCHS", help="stop when so many were no better")
-    group.add_argument("--seed", type=int, default=0)
+    add = group.add_argument
+    default = TrainConfig()
+    add("--epochs", type=int, default=default.epochs, metavar="N")
+    add("--batch-size", type=int, default=default.batch_size, metavar="N", help="rows per step")
+    add("--optimizer", choices=OPTIMIZERS, default=default.optimizer)
+    add("--learning-rate", type=float, default=default.learning_rate, metavar="RATE", help="its peak")
+    add("--schedule", choices=SCHEDULES, default=default.schedule, help="of the learning rate")
+    add("--warmup", type=float, default=default.warmup, metavar="SHARE", help="of the steps")
+    add("--momentum", type=float, default=default.momentum, metavar="M", help="of sgd")
+    add("--nesterov", action="store_true", help="momentum of sgd")
+    add("--weight-decay", type=float, default=0.0, metavar="RATE", help="decoupled")
+    add("--decay-weights-only", action="store_true", help="neither biases nor scales")
+    add("--clip-norm", type=float, metavar="NORM", help="of the gradients")
+    add("--label-smoothing", type=float, default=0.0, metavar="SHARE")
+    add("--class-weight", type=_class_weight, metavar="W,W,…", help="one per class, or balanced")
+    add("--input-noise", type=float, default=0.0, metavar="STD", help="on scaled features")
+    add("--recompute-statistics", action="store_true", help="of batch norm, after each epoch")
+    add("--keep", choices=("last", "best"), default=default.keep, help="which epoch's network")
+    add("--monitor", choices=("loss", "accuracy"), default=default.monitor, help="measure of best")
+    add("--patience", type=int, metavar="N", help="epochs without a better one")
+    add("--seed", type=int, default=0, metavar="N")
     threads.add_option(group)
 
 
-def add_tensorboard_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--tensorboard",
-        type=Path,
-        metavar="DIR",
-        help="write curves, hyper-parameters and confusion matrix for TensorBoard, a subfolder of DIR a run",
-    )
+def add_tensorboard_option(group: Group) -> None:
+    group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write a run for TensorBoard there")
 
 
 def prepare_tensorboard(directory: Path | None) -> None:
-    """Before anything is trained: that a run can be written to the directory, if there is one.
+    """Check, before anything is trained, that a run can be written to the directory, if there is one.
 
     Raises:
         ImportError, OSError: a library is missing, or the directory cannot be made.
     """
     if directory is not None:
+        from fnet.interop import tensorboard
+
         tensorboard.check_installed()
         directory.mkdir(parents=True, exist_ok=True)
 
 
-def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The options, where a preset changes the defaults and what is written out beats the preset."""
-    preset, _ = parser.parse_known_args(argv)
-    parser.set_defaults(**PRESETS[getattr(preset, "preset", "report")])
-    return parser.parse_args(argv)
+def parse(parser: Parser, argv: list[str]) -> argparse.Namespace:
+    """The options: a preset changes the defaults, and an option on the command line beats the preset."""
+    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chosen.add_argument("--preset", default="chen-wu")
+    preset = chosen.parse_known_args(argv)[0].preset
+    parser.set_defaults(**PRESETS.get(preset, {}))  # the parser itself refuses an unknown one
+    return parser.parse(argv)
 
 
 def defaults(**changes: Any) -> argparse.Namespace:
-    """The options as they are without any on the command line, but for the changes given."""
-    parser = argparse.ArgumentParser()
+    """The options of an empty command line, with the changes given."""
+    parser = Parser("", "", "")
     for add in (add_data_options, add_model_options, add_training_options):
         add(parser)
     parser.set_defaults(**changes)
@@ -189,31 +168,29 @@ def load_data(args: argparse.Namespace) -> Data:
     valid = None
     if args.valid_size:
         train, valid = _split(args, train)
-    standardizer = fnet.fit_standardizer(train.x, power=args.power)
+    standardizer = fnet.fit_standardizer(train.x, power=args.whitening)
     return Data(name, train, valid, test, standardizer)
 
 
 def model_config(args: argparse.Namespace, data: Data) -> MLPConfig:
-    return MLPConfig(
-        sizes=(data.train.x.shape[1], *args.hidden, len(data.classes)),
-        activation=args.activation,
-        batch_norm=args.batch_norm,
-        dropout=args.dropout,
-        input_dropout=args.input_dropout,
-        initializer=args.initializer,
-        dtype=args.dtype,
-    )
+    """The architecture that the options describe."""
+    return _from_options(MLPConfig, args, sizes=(data.train.x.shape[1], *args.hidden, len(data.classes)))
 
 
 def train_config(args: argparse.Namespace) -> TrainConfig:
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    return TrainConfig(**{name: value for name, value in vars(args).items() if name in names})
+    """The training that the options describe."""
+    return _from_options(TrainConfig, args)
+
+
+def _from_options(config: Any, args: argparse.Namespace, **others: Any) -> Any:
+    names = {field.name for field in dataclasses.fields(config)}
+    return config(**{name: value for name, value in vars(args).items() if name in names}, **others)
 
 
 def _load_test(path: str, label: str | None, train: Dataset) -> Dataset:
     test, _ = fnet.data.load(path, label=label if Path(path).suffix.lower() == ".csv" else None)
-    classes = train.classes or ()
-    names = [(test.classes or ())[code] for code in test.y]
+    classes, own = train.classes or (), test.classes or ()
+    names = [own[code] for code in test.y.tolist()]
     if test.x.shape[1] != train.x.shape[1]:
         raise ValueError(f"{path}: expected {train.x.shape[1]} features as in training, got {test.x.shape[1]}")
     try:
@@ -240,6 +217,7 @@ def _split(args: argparse.Namespace, train: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def size(text: str) -> float | int:
+    """A number of rows, or a share of them."""
     return int(text) if text.isdecimal() else float(text)
 
 
@@ -247,4 +225,4 @@ def _class_weight(text: str) -> str | tuple[float, ...]:
     try:
         return text if text == "balanced" else tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected balanced or a number a class, W,W,…, but got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected balanced or a number per class, W,W,…, but got {text!r}") from None

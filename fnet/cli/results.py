@@ -1,61 +1,24 @@
-"""What scripts/train.py works on and what it writes: the job, and the files of a finished run."""
+"""The files of a finished run."""
 
-import argparse
-import contextlib
-import csv
 import dataclasses
-import io
-import json
-import os
-import platform
-import shlex
+import re
 import statistics
-import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import fnet
-from fnet import EpochRecord, MLPConfig, TrainConfig, TrainState, metrics, model
+from fnet import Dataset, EpochRecord, TrainState, metrics, model
 from fnet.checkpoint import write_atomically
-from fnet.cli import options, threads
-from fnet.cli.options import Data
-from fnet.interop import tensorboard
+from fnet.cli.job import Job
+from fnet.cli.output import json_like, say, visible, write_csv, write_json
 from fnet.model import Model
+from fnet.nn import Array
 
-PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png")
-
-
-class Job(NamedTuple):
-    """All that decides the outcome of a run."""
-
-    config: MLPConfig
-    train_config: TrainConfig
-    data: Data
-    seed: int
-    ensemble: int
-    description: dict[str, Any]  # as JSON: two jobs of the same description give the same model
-
-
-def make_job(args: argparse.Namespace) -> Job:
-    """The job that the options describe, with its data loaded."""
-    data = options.load_data(args)
-    config, train_config = options.model_config(args, data), options.train_config(args)
-    splits = {"train": data.train, "valid": data.valid, "test": data.test}
-    description = {
-        "network": json_like(dataclasses.asdict(config)),
-        "training": json_like(dataclasses.asdict(train_config)),
-        "seed": args.seed,
-        "ensemble": args.ensemble,
-        "calibrate": bool(args.calibrate) and data.valid is not None,
-        "standardizer": fnet.data.fingerprint(fnet.Dataset(np.stack(data.standardizer), np.zeros(2, np.int64))),
-        "data": {
-            split: dataset and {"rows": len(dataset.y), "sha256": fnet.data.fingerprint(dataset)}
-            for split, dataset in splits.items()
-        },
-    }
-    return Job(config, train_config, data, args.seed, args.ensemble, description)
+MAX_SHOWN = 100  # classes of which each has a line in the terminal
 
 
 class Trained(NamedTuple):
@@ -65,21 +28,64 @@ class Trained(NamedTuple):
     records: list[EpochRecord]
 
 
-def prepare_folder(out: Path, job: Job, *, resume: bool) -> None:
-    """Make the folder and write config.json; refuse one with an unfinished run, which would be lost."""
-    unfinished = (out / "checkpoints").is_dir() and not (out / "metrics.json").exists()
-    if unfinished and not resume:
-        raise ValueError(f"{out} holds an unfinished run: add --resume to go on with it, or remove it")
-    out.mkdir(parents=True, exist_ok=True)
-    saved = list((out / "checkpoints").glob("member-*/step-*.npz"))
-    if resume and saved and (out / "config.json").exists():
-        return
-    if not resume:
-        for old in saved:
-            old.unlink()
-    for name in ("metrics.json", *PICTURES):  # which this run may not come to write, or not at all
-        (out / name).unlink(missing_ok=True)
-    write_json(out / "config.json", {**job.description, **circumstances(job)})
+def write_results(
+    job: Job, out: Path, trained: Sequence[Trained], *, pictures: bool, tensorboard_to: Path | None
+) -> str:
+    """Evaluate the trained network or ensemble on every split, write all results, and return what to show."""
+    classifier = make_model(job, trained)
+    model.save(out / "model.npz", classifier)
+    data, num_classes = job.data, job.config.num_classes
+    splits = {"train": data.train, "valid": data.valid, "test": data.test}
+    probabilities = {split: model.predict_proba(classifier, d.x) for split, d in splits.items() if d is not None}
+    results: dict[str, Any] = {
+        split: None if d is None else score(probabilities[split], d.y) for split, d in splits.items()
+    }
+    results["epochs"] = [len(t.records) for t in trained]
+    results["parameters"] = fnet.num_params(job.config) * job.ensemble
+    results["seconds_per_epoch"] = statistics.median(record.seconds for t in trained for record in t.records)
+    shown = next(split for split in ("test", "valid", "train") if split in probabilities)
+    dataset = splits[shown]
+    assert dataset is not None
+    predicted = probabilities[shown].argmax(axis=1)
+    report = metrics.classification_report(dataset.y, predicted, num_classes)
+    table = metrics.format_report(report, tuple(map(visible, data.classes)))
+    head, foot = f"{shown} data\n\n", f"\n\n{score_lines(results)}"
+    write_history(out / "history.csv", trained)
+    write_atomically(out / "report.txt", f"{head}{table}{foot}".encode())
+    write_predictions(out / "predictions.csv", dataset, probabilities[shown], data.classes)
+    write_json(out / "metrics.json", results)
+    # What is drawn comes last, so that it cannot cost a result.
+    matrix = metrics.confusion_matrix(dataset.y, predicted, num_classes)
+    title = f"{data.name}: {shown} data, accuracy {results[shown]['accuracy']:.4f}"
+    if pictures:
+        draw(out, trained[0].records, results["test"], matrix, job, title)
+    if tensorboard_to is not None:
+        from fnet.interop import tensorboard
+
+        step = max(results["epochs"])
+        tensorboard.add_confusion_matrix(tensorboard_to, run_name(out), matrix, data.classes, step=step, title=title)
+    if num_classes > MAX_SHOWN:
+        header, averages = table.split("\n")[0], table.split("\n\n")[-1]
+        table = f"{header}\n{averages}\n\nreport.txt has a line for each of the {num_classes:,} classes"
+    return f"{head}{table}{foot}"
+
+
+def make_model(job: Job, trained: Sequence[Trained]) -> Model:
+    """The model of the trained networks, with a temperature if the job says so."""
+    data, config = job.data, job.config
+    members = tuple(fnet.final_model(t.train_state, job.train_config) for t in trained)
+    temperature = 1.0
+    if job.calibrate and data.valid is not None:
+        logits = [fnet.evaluate(config, *member, data.valid, transform=data.transform).logits for member in members]
+        temperature = fnet.calibration.fit_temperature(np.stack(logits), data.valid.y)
+    provenance = {
+        "training": json_like(dataclasses.asdict(job.train_config)),
+        "seed": job.seed,
+        "epochs": [len(t.records) for t in trained],
+        "data": {"name": data.name, "rows": len(data.train.y)},
+        "versions": {"fnet": fnet.__version__, "numpy": np.__version__},
+    }
+    return Model(config, members, data.standardizer, data.classes, temperature=temperature, provenance=provenance)
 
 
 def run_name(out: Path) -> str:
@@ -87,100 +93,7 @@ def run_name(out: Path) -> str:
     return out.resolve().name
 
 
-def circumstances(job: Job) -> dict[str, Any]:
-    """Where and with what the run is made: the same bits are promised where these are the same."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # pyright: ignore
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "versions": {
-            "fnet": fnet.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "blas": f"{blas['name']} {blas['version']}",
-        },
-        "machine": {
-            "system": platform.platform(),
-            "processor": processor(),
-            "threads": {name: os.environ.get(name) for name in threads.VARIABLES},
-        },
-        "classes": list(job.data.classes),
-    }
-
-
-def processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def write_results(
-    job: Job,
-    out: Path,
-    trained: list[Trained],
-    *,
-    calibrate: bool,
-    pictures: bool,
-    tensorboard_to: Path | None = None,
-) -> str:
-    """Evaluate the trained network or ensemble on every split, write all results, and return the report."""
-    data = job.data
-    members = tuple(fnet.final_model(t.train_state, job.train_config) for t in trained)
-    classifier = Model(
-        job.config,
-        members,
-        data.standardizer,
-        data.classes,
-        temperature=1.0 if data.valid is None or not calibrate else temperature(job, members, data.valid),
-        provenance={
-            "training": json_like(dataclasses.asdict(job.train_config)),
-            "seed": job.seed,
-            "epochs": [len(t.records) for t in trained],
-            "data": {"name": data.name, "rows": len(data.train.y)},
-            "versions": {"fnet": fnet.__version__, "numpy": np.__version__},
-        },
-    )
-    model.save(out / "model.npz", classifier)
-    splits = {"train": data.train, "valid": data.valid, "test": data.test}
-    probabilities = {
-        split: model.predict_proba(classifier, dataset.x) for split, dataset in splits.items() if dataset is not None
-    }
-    seconds = [record.seconds for t in trained for record in t.records]
-    results: dict[str, Any] = {
-        split: score(probabilities[split], dataset.y) if dataset is not None else None
-        for split, dataset in splits.items()
-    }
-    results["epochs"] = [len(t.records) for t in trained]
-    results["parameters"] = fnet.num_params(job.config) * job.ensemble
-    results["seconds_per_epoch"] = statistics.median(seconds)
-    write_history(out / "history.csv", trained)
-    shown = next(split for split in ("test", "valid", "train") if split in probabilities)
-    dataset = splits[shown]
-    assert dataset is not None
-    report = metrics.classification_report(dataset.y, probabilities[shown].argmax(axis=1), job.config.num_classes)
-    text = report_text(shown, report, results, data.classes)
-    write_atomically(out / "report.txt", text.encode())
-    write_predictions(out / "predictions.csv", dataset.y, probabilities[shown], data.classes)
-    drawn = draw(out, trained[0].records, results, shown, dataset.y, probabilities[shown], data) if pictures else ""
-    write_json(out / "metrics.json", results)
-    if tensorboard_to is not None:
-        matrix = metrics.confusion_matrix(dataset.y, probabilities[shown].argmax(axis=1), job.config.num_classes)
-        step, title = max(results["epochs"]), matrix_title(data, shown, results)
-        tensorboard.add_confusion_matrix(tensorboard_to, run_name(out), matrix, data.classes, step=step, title=title)
-    return text + drawn
-
-
-def temperature(job: Job, members: tuple[tuple[fnet.Params, fnet.State], ...], valid: fnet.Dataset) -> float:
-    """The temperature that suits the validation data best."""
-    logits = [
-        fnet.evaluate(job.config, params, state, valid, transform=job.data.transform).logits
-        for params, state in members
-    ]
-    return fnet.calibration.fit_temperature(np.stack(logits), valid.y)
-
-
-def score(probabilities: fnet.nn.Array, labels: fnet.data.Labels) -> dict[str, float]:
+def score(probabilities: Array, labels: fnet.data.Labels) -> dict[str, float]:
     """Mean cross entropy, accuracy and calibration of probabilities."""
     right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return {
@@ -190,79 +103,57 @@ def score(probabilities: fnet.nn.Array, labels: fnet.data.Labels) -> dict[str, f
     }
 
 
-def matrix_title(data: Data, shown: str, results: dict[str, Any]) -> str:
-    return f"{data.name}: {shown} data, accuracy {results[shown]['accuracy']:.4f}"
+def score_lines(results: Mapping[str, Any]) -> str:
+    scores = {split: results[split] for split in ("train", "valid", "test") if results[split] is not None}
+    return "".join(
+        f"{split:<6} loss {score['loss']:.4f}   accuracy {score['accuracy']:.4f}\n" for split, score in scores.items()
+    )
 
 
-def report_text(
-    shown: str, report: metrics.ClassificationReport, results: dict[str, Any], classes: fnet.data.Classes
-) -> str:
-    lines = [f"{shown} data", "", metrics.format_report(report, classes), ""]
-    for split in ("train", "valid", "test"):
-        if results[split] is not None:
-            scores = results[split]
-            lines.append(f"{split:<6} loss {scores['loss']:.4f}   accuracy {scores['accuracy']:.4f}")
-    return "\n".join([*lines, ""])
-
-
-def write_history(path: Path, trained: list[Trained]) -> None:
-    """The records without their times, so that the same run writes the same bytes."""
+def write_history(path: Path, trained: Sequence[Trained]) -> None:
+    """Write the records without their times, so that the same run writes the same bytes."""
     names = [name for name in EpochRecord._fields if name not in ("finished", "seconds")]
-    rows = [
-        (member, *(getattr(record, name) for name in names)) for member, t in enumerate(trained) for record in t.records
+    rows = [[i, *(getattr(record, name) for name in names)] for i, t in enumerate(trained) for record in t.records]
+    write_csv(path, ["network", *names], rows)
+
+
+def write_predictions(path: Path, dataset: Dataset, probabilities: Array, classes: fnet.data.Classes) -> None:
+    """Write a line per row of a data set; say where a spreadsheet would take a name of a class for a formula."""
+    predicted = probabilities.argmax(axis=1).tolist()
+    rows: list[list[Any]] = [
+        [row, classes[truth], classes[guess], f"{probabilities[row, guess]:.6f}"]
+        for row, (truth, guess) in enumerate(zip(dataset.y.tolist(), predicted, strict=True))
     ]
-    write_csv(path, ("network", *names), rows)
+    write_csv(path, ["row", "label", "prediction", "probability"], rows)
+    warn_of_formulas(classes)
 
 
-def write_predictions(
-    path: Path, labels: fnet.data.Labels, probabilities: fnet.nn.Array, classes: fnet.data.Classes
-) -> None:
-    predicted = probabilities.argmax(axis=1)
-    rows = [
-        (row, classes[truth], classes[guess], f"{probabilities[row, guess]:.6f}")
-        for row, (truth, guess) in enumerate(zip(labels, predicted, strict=True))
-    ]
-    write_csv(path, ("row", "label", "prediction", "probability"), rows)
-
-
-def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode())
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def json_like(value: Any) -> Any:
-    """A value as it comes back from JSON: tuples as lists."""
-    return json.loads(json.dumps(value))
+def warn_of_formulas(classes: fnet.data.Classes) -> None:
+    """Say in one line where names of classes in a CSV would be formulas in a spreadsheet."""
+    formulas = [name for name in classes if isinstance(name, str) and re.match(r"[=+@-](?![\d.]+$)", name)]
+    if formulas:
+        say("warning", f"a spreadsheet takes cells such as {formulas[0]!r} for formulas; import them as text")
 
 
 def draw(
-    out: Path,
-    records: list[EpochRecord],
-    results: dict[str, Any],
-    shown: str,
-    labels: fnet.data.Labels,
-    probabilities: fnet.nn.Array,
-    data: Data,
-) -> str:
-    """The pictures, if matplotlib is there; says so if it is not."""
-    try:
-        from fnet import plots
+    out: Path, records: Sequence[EpochRecord], test: Mapping[str, float] | None, matrix: Array, job: Job, title: str
+) -> None:
+    """Draw the pictures; one that fails is reported in one line."""
+    from fnet import plots
 
-        for metric in ("accuracy", "loss"):
-            test = results["test"] and results["test"][metric]
-            figure = plots.history(records, metric, title=f"{data.name}: {metric}", test=test)
-            figure.savefig(out / f"{metric}.png")
-        matrix = metrics.confusion_matrix(labels, probabilities.argmax(axis=1), len(data.classes))
-        plots.confusion_matrix(matrix, data.classes, title=matrix_title(data, shown, results)).savefig(
-            out / "confusion_matrix.png"
-        )
-    except ImportError as error:
-        return f"\nNo pictures: {error}\n"
-    return ""
+    data = job.data
+
+    def save(name: str, figure: Any) -> None:
+        figure.savefig(out / name)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as of characters that the font does not have
+        try:
+            for metric in ("accuracy", "loss"):
+                line = None if test is None else test[metric]
+                save(f"{metric}.png", plots.history(records, metric, title=f"{data.name}: {metric}", test=line))
+            save("confusion_matrix.png", plots.confusion_matrix(matrix, data.classes, title=title))
+        except ImportError as error:
+            say("note", f"no pictures: {error}")
+        except Exception as error:
+            say("warning", f"a picture could not be drawn: {type(error).__name__}: {error}")

@@ -1,62 +1,71 @@
 """How many threads the BLAS of NumPy uses.
 
-`--threads N` on the command line, or else the variables below where they are set, or else 1: at the sizes of these
+`--threads N` on the command line, or else the variables below where one is set, or else 1: at the sizes of these
 networks a second thread gains about a tenth on an idle machine and costs a multiple beside another process.
+
+A BLAS reads the variables when it is loaded, with NumPy and thus before any line of fnet, so its function is called.
 """
 
 import argparse
 import ctypes
-import glob
+import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from fnet.cli.parser import Group
+
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-# The function that sets the number, by the names that OpenBLAS has in NumPy's wheels and elsewhere, and that of MKL.
-FUNCTIONS = (
-    "scipy_openblas_set_num_threads64_",
-    "scipy_openblas_set_num_threads",
-    "openblas_set_num_threads64_",
-    "openblas_set_num_threads",
-    "MKL_Set_Num_Threads",
+# OpenBLAS in NumPy's wheels, and elsewhere; MKL.
+_FUNCTIONS = (
+    "scipy_openblas_{}_num_threads64_",
+    "scipy_openblas_{}_num_threads",
+    "openblas_{}_num_threads64_",
+    "openblas_{}_num_threads",
+    "MKL_{}_Threads",
 )
 
 
-def add_option(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--threads", type=number, metavar="N", help="BLAS threads (default 1)")
+def add_option(group: Group) -> None:
+    group.add_argument("--threads", type=number, metavar="N", help="threads of the BLAS (1)")
 
 
 def number(text: str) -> int:
+    """A positive integer on a command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, but got {text!r}")
     return int(text)
 
 
-def limit(count: int | None = None) -> None:
-    """Set the number of threads of the BLAS that NumPy has loaded, and of processes started from here.
+def limit(threads: int | None = None) -> None:
+    """Set the number of threads of the BLAS that NumPy has loaded, and of the processes that are started from here.
 
     Args:
-        count: the number; None for 1, unless one of the variables is set, which the BLAS has read itself.
+        threads: None leaves what the variables say, and is 1 where none is set.
     """
-    if count is None and any(name in os.environ for name in VARIABLES):
+    if threads is None and any(name in os.environ for name in VARIABLES):
         return
-    for name in VARIABLES:
-        os.environ[name] = str(count or 1)
-    for library in _libraries():
-        for name in FUNCTIONS:
-            if hasattr(library, name):
-                getattr(library, name)(count or 1)
-                return
+    os.environ.update(dict.fromkeys(VARIABLES, str(threads or 1)))
+    if (set_threads := _function("set", "Set_Num")) is not None:
+        set_threads(threads or 1)
 
 
-def _libraries() -> Iterator[ctypes.CDLL]:
-    """NumPy's extension module, in which its libraries' functions are found as well, and, on Windows, its libraries."""
-    paths = [np._core._multiarray_umath.__file__]  # pyright: ignore
-    paths += glob.glob(str(Path(np.__file__).parents[1] / "numpy.libs" / "*openblas*.dll"))
-    for path in paths:
-        try:
-            yield ctypes.CDLL(path)
-        except OSError:
-            continue
+def count() -> int | None:
+    """The number of threads of NumPy's BLAS; None where it is neither OpenBLAS nor MKL."""
+    get_threads = _function("get", "Get_Max")
+    return None if get_threads is None else get_threads()
+
+
+def _function(openblas: str, mkl: str) -> Callable[..., int] | None:
+    # A name is looked up in NumPy's extension module and in the libraries that it has loaded, on Windows in the first
+    # alone, so that the libraries of the wheel are looked up as well.
+    module = importlib.import_module("numpy._core._multiarray_umath")
+    for path in (str(module.__file__), *map(str, Path(np.__file__).parents[1].glob("numpy.libs/*.dll"))):
+        library = ctypes.CDLL(path)
+        for name in _FUNCTIONS:
+            function = getattr(library, name.format(mkl if name.startswith("MKL") else openblas), None)
+            if function is not None:
+                return function
+    return None

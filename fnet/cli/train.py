@@ -1,21 +1,17 @@
-"""Train a classifier, show how it goes, and write all that there is to know about the run to a folder.
+"""`fnet train`: train a classifier, show how it goes, and write everything about the run to a folder.
 
-    python scripts/train.py                             the report's best model on the embedded digits
-    python scripts/train.py --data PATH --valid-size 0.1
-
-Writes config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz and, with matplotlib,
-accuracy.png, loss.png and confusion_matrix.png. With --tensorboard DIR it writes also to the subfolder of DIR that has
-the name of the folder, from epoch to epoch. The same command with the same seed writes the same model, byte for
-byte. Interrupted, it saves a checkpoint, and --resume goes on from there to the same bits.
+It writes config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz, checkpoints and, with
+matplotlib, pictures. With --tensorboard DIR it also writes, from epoch to epoch, to the subfolder of DIR that has the
+name of the folder. The same command with the same seed writes the same model, byte for byte. Interrupted, it saves a
+checkpoint, from which --resume goes on to the same bits.
 """
 
 import argparse
 import contextlib
 import shlex
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +19,12 @@ import numpy as np
 
 import fnet
 from fnet import EpochRecord, TrainState, checkpoint
-from fnet.cli import options, threads
-from fnet.cli.results import Job, Trained, make_job, prepare_folder, run_name, write_results
-from fnet.interop import tensorboard
+from fnet.cli import folder, options, threads
+from fnet.cli.job import Job, OtherJobError, check_same_job, circumstances, make_job
+from fnet.cli.main import report
+from fnet.cli.output import say, visible
+from fnet.cli.parser import Parser, add_help
+from fnet.cli.results import Trained, run_name, write_results
 
 
 class Processes(NamedTuple):
@@ -35,85 +34,88 @@ class Processes(NamedTuple):
     size: int
     sum: fnet.nn.Reduce  # of an array over all processes
     any: Callable[[bool], bool]  # whether it is True in one of them
-    abort: Callable[[int], None]  # end the others, which would wait for this one
+    abort: Callable[[int], object]  # end the others, which would wait for this one
 
 
-ALONE = Processes(0, 1, fnet.nn.identity, bool, lambda code: None)
+ALONE = Processes(0, 1, fnet.nn.identity, bool, int)
 
 
-class InterruptedRunError(Exception):
-    """A signal came; the state has been saved."""
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--preset", choices=tuple(options.PRESETS), default="report")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/<time>-<data>")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    parser.add_argument("--ensemble", type=int, default=1, metavar="N", help="train N networks, average probabilities")
-    parser.add_argument(
-        "--checkpoint-every", type=checkpoint_interval, metavar="STEPS|epoch", help="save to go on from"
-    )
-    parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="write no .png")
-    parser.add_argument("--calibrate", action="store_true", help="fit a temperature on the validation data")
-    parser.add_argument(
-        "--mpi", action="store_true", help="share each batch: mpiexec -n N python scripts/train.py --mpi"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
-    options.add_tensorboard_option(parser)
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    parser = Parser("train", "[OPTION…]", "Train a classifier, and write everything about the run to a folder.")
+    group = parser.add_argument_group("run")
+    add = group.add_argument
+    options.add_preset_option(group)
+    add("--out", type=Path, metavar="DIR", help="the folder (runs/TIME-DATA)")
+    add("--overwrite", action="store_true", help="replace a run in --out")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--checkpoint-every", type=checkpoint_interval, metavar="STEPS", help="or epoch; for --resume")
+    add("--ensemble", type=threads.number, default=1, metavar="N", help="networks, averaged")
+    add("--calibrate", action="store_true", help="fit a temperature")
+    add("--no-calibrate", dest="calibrate", action="store_false", help="fit none")
+    options.add_tensorboard_option(group)
+    add("--mpi", action="store_true", help="share batches: mpiexec -n 2 fnet train --mpi")
+    add("--no-pictures", dest="pictures", action="store_false", help="write no .png")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    add_help(group)
     options.add_data_options(parser)
     options.add_model_options(parser)
     options.add_training_options(parser)
     args = options.parse(parser, argv)
     if args.resume and args.out is None:
         parser.error("--resume needs --out DIR, the folder of the run to go on with")
+    if args.resume and args.overwrite:
+        parser.error("--resume goes on with the run in --out, and --overwrite replaces it: give one of them")
     if args.calibrate is True and not args.valid_size:
         parser.error("--calibrate needs validation data to fit a temperature on: --valid-size must not be 0")
-    if args.ensemble < 1:
-        parser.error(f"--ensemble must be at least 1, but got {args.ensemble}")
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
-    args, processes = parse_args(argv), ALONE
+def main(argv: list[str]) -> None:
+    """Train as the command line says."""
+    args = parse_args(argv)
     threads.limit(args.threads)
+    processes = mpi_processes() if args.mpi else ALONE
     try:
-        if args.mpi:
-            processes = mpi_processes()
         options.prepare_tensorboard(args.tensorboard)
         job = make_job(args)
-        out = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.data.name}"
         if processes.rank == 0:
-            prepare_folder(out, job, resume=args.resume)
-            if args.calibrate and job.data.valid is None and not args.quiet:
-                print("no temperature is fitted, since there are no validation data")
-        else:
+            with folder.owned(args.out, job.data.name) as out:
+                lead(args, argv, job, out, processes)
+        else:  # a rank that only computes
             args.quiet, args.tensorboard = True, None
-        with interruptible() as caught:
-            trained = [train_member(args, job, i, out, processes, caught) for i in range(job.ensemble)]
-        if processes.rank == 0:
-            calibrate = bool(args.calibrate)
-            text = write_results(
-                job, out, trained, calibrate=calibrate, pictures=args.pictures, tensorboard_to=args.tensorboard
-            )
-            if not args.quiet:
-                print(f"\n{text}\nResults are in {out}")
-    except InterruptedRunError as interruption:
-        print(interruption, file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:  # while it loads or writes, or a second one while it trains
-        print("interrupted", file=sys.stderr)
-        return 130
-    except fnet.NonFiniteLossError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
-    except (OSError, ValueError, TypeError, ImportError, OtherJobError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        processes.abort(2)
-        return 2
-    return 0
+            train_members(args, argv, job, args.out, processes)
+    except BaseException as error:
+        if processes.size == 1:
+            raise
+        code = report(error)
+        time.sleep(0.5)  # mpiexec loses what has just been written when it ends the processes
+        processes.abort(code)
+        raise SystemExit(code) from None
+
+
+def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, processes: Processes) -> None:
+    """Train and write the results, in the process that owns the folder."""
+    if not (args.resume or args.overwrite):
+        folder.check_free(out)
+    if not args.quiet:
+        print(headline(job))
+        if args.calibrate and not job.calibrate:
+            print("the temperature is not fitted: there are no validation data")
+    trained = train_members(args, argv, job, out, processes)
+    text = write_results(job, out, trained, pictures=args.pictures, tensorboard_to=args.tensorboard)
+    if not args.quiet:
+        print(f"\n{text}\nResults are in {visible(out)}")
+
+
+def headline(job: Job) -> str:
+    """The data and what computes, in one line."""
+    data = job.data
+    splits = {"training": data.train, "validation": data.valid, "test": data.test}
+    rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
+    return (
+        f"{visible(data.name)}: {rows} rows; {job.config.sizes[0]:,} features, {len(data.classes):,} classes; "
+        f"{fnet.num_params(job.config):,} parameters"
+    )
 
 
 def mpi_processes() -> Processes:
@@ -121,7 +123,7 @@ def mpi_processes() -> Processes:
     try:
         from mpi4py import MPI
     except ImportError:
-        raise ImportError('--mpi needs mpi4py: python -m pip install "fnet[mpi]"') from None
+        raise ImportError("--mpi needs mpi4py: python -m pip install mpi4py (the extra mpi)") from None
     world = MPI.COMM_WORLD
 
     def sum_over(array: fnet.nn.Array) -> fnet.nn.Array:
@@ -129,96 +131,117 @@ def mpi_processes() -> Processes:
         world.Allreduce(np.ascontiguousarray(array), total)
         return total
 
-    def abort(code: int) -> None:
-        if world.size > 1:
-            world.Abort(code)
+    def any_of(flag: bool) -> bool:
+        return bool(world.allreduce(flag, MPI.LOR))
 
-    return Processes(world.rank, world.size, sum_over, lambda flag: world.allreduce(flag, MPI.LOR), abort)
+    return Processes(world.rank, world.size, sum_over, any_of, world.Abort)
 
 
 # Training -------------------------------------------------------------------------------------------------------------
 
 
+def train_members(
+    args: argparse.Namespace, argv: list[str], job: Job, out: Path, processes: Processes
+) -> list[Trained]:
+    """Train the network or those of the ensemble, each from its newest checkpoint if there is one."""
+    key, n = fnet.random.key(job.seed), job.ensemble
+    keys = [key] if n == 1 else [fnet.random.fold_in(key, member) for member in range(n)]
+    resumed = [load(folder.checkpoints(out, i), job, keys[i]) if args.resume else None for i in range(n)]
+    if processes.rank == 0:
+        folder.begin(out, {**job.description, **circumstances(job, argv)}, resume=args.resume)
+    with interruptible() as caught:
+
+        def stop() -> bool:
+            return processes.any(caught())
+
+        return [train_member(args, argv, job, i, keys[i], resumed[i], out, processes, stop) for i in range(n)]
+
+
 def train_member(
-    args: argparse.Namespace, job: Job, member: int, out: Path, processes: Processes, caught: Callable[[], bool]
+    args: argparse.Namespace,
+    argv: list[str],
+    job: Job,
+    member: int,
+    key: fnet.random.Key,
+    resumed: Trained | None,
+    out: Path,
+    processes: Processes,
+    stop: Callable[[], bool],
 ) -> Trained:
-    """Train one network of the ensemble, from its newest checkpoint if it has one."""
-    config, train_config, data = job.config, job.train_config, job.data
-    key = fnet.random.key(job.seed)
-    if job.ensemble > 1:
-        key = fnet.random.fold_in(key, member)
-    folder = out / "checkpoints" / f"member-{member}"
-    train_state, records = fnet.init_train_state(key, config, train_config), list[EpochRecord]()
-    resumed = resume(folder, job, train_state, key) if args.resume else None
-    if resumed is not None:
-        train_state, records = resumed
+    """Train one network."""
+    train_state, records = resumed or (None, list[EpochRecord]())
     epochs = fnet.fit(
-        config,
-        train_config,
-        data.train,
-        data.valid,
+        job.config,
+        job.train_config,
+        job.data.train,
+        job.data.valid,
         key=key,
-        train_state=None if resumed is None else train_state,
-        transform=data.transform,
+        train_state=train_state,
+        transform=job.data.transform,
         every=args.checkpoint_every or None,
-        stop=lambda: processes.any(caught()),
+        stop=stop,
         reduce=processes.sum,
         shard=(processes.rank, processes.size),
     )
 
-    def save() -> None:
-        if processes.rank:
-            return
-        metadata = {"job": job.description, "records": [list(record) for record in records]}
-        checkpoint.save_step(folder, int(train_state.step), (train_state, key), metadata=metadata)
+    def save(train_state: TrainState | None) -> None:
+        if processes.rank == 0 and train_state is not None:
+            metadata = {"job": job.description, "records": [list(record) for record in records]}
+            path = folder.checkpoints(out, member)
+            checkpoint.save_step(path, int(train_state.step), (train_state, key), metadata=metadata)
 
-    title = f"network {member + 1} of {job.ensemble}" if job.ensemble > 1 else ""
     try:
-        with (
-            display(args, title, train_config.epochs, len(records)) as show,
-            tensorboard_run(args, job, member, out, records) as add_to_tensorboard,
-        ):
-            for train_state, record in epochs:  # noqa: B007
+        with tensorboard_run(args, job, member, out, records) as add_to_tensorboard:
+            show = display(args, f"network {member + 1} of {job.ensemble}" if job.ensemble > 1 else "")
+            for train_state, record in epochs:
                 if record.finished:
                     records.append(record)
                     show(record)
                     add_to_tensorboard(record)
                 if args.checkpoint_every is not None:
-                    save()
+                    save(train_state)
     except fnet.NonFiniteLossError as error:
-        train_state = error.train_state
-        save()
+        save(error.train_state)
         raise
     except OSError:  # such as a full disk under --tensorboard, which is to cost no more than a --resume
-        save()
+        save(train_state)
         raise
-    if not fnet.is_finished(train_state, train_config):
-        save()
-        raise InterruptedRunError(f"interrupted at step {int(train_state.step)}; to go on: {resume_command(out)}")
-    if job.ensemble > 1:
-        save()  # a finished network is not trained again if a later one is interrupted
+    assert train_state is not None
+    save(train_state)  # also of a finished network, which can be trained for more epochs
+    if not fnet.is_finished(train_state, job.train_config):
+        arguments = [argument for argument in argv if argument not in ("--resume", "--overwrite")]
+        if args.out is None:
+            arguments += ["--out", str(out)]
+        command = shlex.join(["fnet", "train", *arguments, "--resume"])
+        raise KeyboardInterrupt(f"interrupted at step {int(train_state.step)}; to go on: {command}")
     return Trained(train_state, records)
 
 
-def resume(
-    folder: Path, job: Job, like: TrainState, key: fnet.random.Key
-) -> tuple[TrainState, list[EpochRecord]] | None:
-    """The state and the records in the newest good checkpoint, if there is one and it is of this job."""
+def load(path: Path, job: Job, key: fnet.random.Key) -> Trained | None:
+    """The state and the records in the newest good checkpoint, if there is one.
 
-    def read(path: Path) -> tuple[dict[str, Any], tuple[TrainState, fnet.random.Key]]:
+    Raises:
+        ValueError: it is of another job, or cannot be trained for as many epochs as the job has.
+    """
+    like = (fnet.init_train_state(fnet.random.fold_in(key, 2**32 - 1), job.config, job.train_config), key)
+
+    def read(path: Path) -> Trained:
         metadata = checkpoint.load_metadata(path)
-        check_same_job(metadata["job"], job.description)
-        return metadata, checkpoint.load(path, (like, key))
+        check_same_job(metadata["job"], job)
+        train_state, _ = checkpoint.load(path, like)
+        return Trained(train_state, [EpochRecord(*record) for record in metadata["records"]])
 
-    found = checkpoint.load_newest(folder, read)
-    if found is None:
-        return None
-    metadata, (train_state, _) = found
-    return train_state, [EpochRecord(*record) for record in metadata["records"]]
-
-
-class OtherJobError(Exception):
-    """A checkpoint is of another job."""
+    try:
+        loaded = checkpoint.load_newest(path, read)
+    except OtherJobError as error:
+        raise ValueError(str(error)) from None
+    if loaded is not None:
+        done, wanted = len(loaded.records), job.train_config.epochs
+        if done > wanted:
+            raise ValueError(f"the run in {path.parents[1]} has {done} epochs already; --epochs must be at least that")
+        if done < wanted and fnet.is_finished(loaded.train_state, job.train_config):
+            say("note", f"training stopped early after {done} epochs (--patience), and does so again")
+    return loaded
 
 
 def checkpoint_interval(text: str) -> int:
@@ -230,23 +253,8 @@ def checkpoint_interval(text: str) -> int:
     return int(text)
 
 
-def check_same_job(stored: Any, current: Any) -> None:
-    differences = [f"  {path}: {old!r} in the checkpoint, {new!r} now" for path, old, new in differing(stored, current)]
-    if differences:
-        raise OtherJobError("cannot resume, since the run was another one:\n" + "\n".join(differences))
-
-
-def differing(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The paths at which two JSON values differ, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted({**old, **new}):
-            yield from differing(old.get(name), new.get(name), f"{path}.{name}".lstrip("."))
-    elif old != new:
-        yield path, old, new
-
-
 @contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Generator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a flag, so that a step is finished and saved; a second one ends at once."""
     caught: list[int] = []
 
@@ -263,55 +271,45 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(name, handler)
 
 
-def resume_command(out: Path) -> str:
-    arguments = [argument for argument in sys.argv if argument != "--resume"]
-    if "--out" not in arguments and not any(a.startswith("--out=") for a in arguments):
-        arguments += ["--out", str(out)]
-    return shlex.join(["python", *arguments, "--resume"])
-
-
 # What is shown while it trains ----------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def display(args: argparse.Namespace, title: str, epochs: int, done: int) -> Iterator[Callable[[EpochRecord], None]]:
-    """A function that shows a finished epoch: a line, and in a terminal a progress bar below the lines."""
+def display(args: argparse.Namespace, title: str) -> Callable[[EpochRecord], None]:
+    """A function that shows a finished epoch as a line."""
     if args.quiet:
-        yield lambda record: None
-        return
-    if title:
-        print(title, flush=True)
-    print(" epoch  train loss  accuracy  valid loss  accuracy  learning rate  seconds", flush=True)
-    if not sys.stdout.isatty():
-        yield lambda record: print(epoch_line(record), flush=True)
-        return
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        raise ImportError('the progress bar needs tqdm: python -m pip install "fnet[train]", or use --quiet') from None
-    with tqdm(total=epochs, initial=done, unit="epoch", file=sys.stdout) as bar:
+        return lambda record: None
+    head = " epoch  train loss  accuracy  valid loss  accuracy  learning rate  seconds"
+    print("\n".join(filter(None, [title, head])), flush=True)
+    return lambda record: print(epoch_line(record), flush=True)
 
-        def show(record: EpochRecord) -> None:
-            bar.write(epoch_line(record), file=sys.stdout)
-            bar.update()
 
-        yield show
+def epoch_line(record: EpochRecord) -> str:
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    return (
+        f"{record.epoch:>6}{record.train_loss:>12.4f}{record.train_accuracy:>10.4f}"
+        f"{number(record.valid_loss):>12}{number(record.valid_accuracy):>10}"
+        f"{record.learning_rate:>15.3g}{record.seconds:>9.2f}"
+    )
 
 
 @contextlib.contextmanager
 def tensorboard_run(
     args: argparse.Namespace, job: Job, member: int, out: Path, records: list[EpochRecord]
-) -> Iterator[Callable[[EpochRecord], None]]:
+) -> Generator[Callable[[EpochRecord], None]]:
     """A function that adds a finished epoch to what TensorBoard shows of this network."""
     if args.tensorboard is None:
         yield lambda record: None
         return
+    from fnet.interop import tensorboard
+
     name = run_name(out)
     hparams = {
         **job.description["network"],
         **job.description["training"],
         "data": job.data.name,
-        "power": args.power,
+        "whitening": args.whitening,
         "preset": args.preset,
         "seed": job.seed,
     }
@@ -322,14 +320,3 @@ def tensorboard_run(
         hparams["network"] = member + 1
     with tensorboard.open_run(args.tensorboard, name, records, hparams=hparams) as add:
         yield add
-
-
-def epoch_line(record: EpochRecord) -> str:
-    def number(value: float | None, places: int) -> str:
-        return "-" if value is None else f"{value:.{places}f}"
-
-    return (
-        f"{record.epoch:>6}{record.train_loss:>12.4f}{record.train_accuracy:>10.4f}"
-        f"{number(record.valid_loss, 4):>12}{number(record.valid_accuracy, 4):>10}"
-        f"{record.learning_rate:>15.3g}{record.seconds:>9.2f}"
-    )

@@ -10,7 +10,7 @@ import pytest
 
 from fnet import model, testing
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+TRAIN = ["-m", "fnet", "train"]
 
 
 def find_mpiexec() -> str:
@@ -21,10 +21,10 @@ def find_mpiexec() -> str:
     return path
 
 
-@pytest.mark.parametrize("options", [["--mixup", "0.4"], ["--no-batch-norm", "--clip-norm", "1"]])
+@pytest.mark.parametrize("options", [["--input-noise", "0.4"], ["--no-batch-norm", "--clip-norm", "1"]])
 def test_two_ranks_give_what_one_process_gives(tmp_path: Path, options: list[str]) -> None:
     mpiexec = find_mpiexec()
-    common = [str(SCRIPT), "--quiet", "--epochs", "2", "--hidden", "32", "32", "--dtype", "float64", *options]
+    common = [*TRAIN, "--quiet", "--epochs", "2", "--hidden", "32", "32", "--dtype", "float64", *options]
     one = [sys.executable, *common, "--out", str(tmp_path / "one")]
     two = [mpiexec, "-n", "2", sys.executable, *common, "--mpi", "--out", str(tmp_path / "two")]
     for command in (one, two):
@@ -37,8 +37,8 @@ def test_two_ranks_give_what_one_process_gives(tmp_path: Path, options: list[str
 
 
 def test_an_error_of_one_rank_ends_the_others(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    command = [find_mpiexec(), "-n", "2", sys.executable, str(SCRIPT), "--mpi", "--quiet", "--out", str(tmp_path)]
+    (tmp_path / "metrics.json").touch()
+    command = [find_mpiexec(), "-n", "2", sys.executable, *TRAIN, "--mpi", "--quiet", "--out", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode != 0
-    assert f"error: {tmp_path} holds an unfinished run" in result.stderr
+    assert f"error: {tmp_path} holds a finished run" in result.stderr

@@ -1,0 +1,109 @@
+"""What a run of `fnet train` is: all that decides its outcome, and what it is made with."""
+
+import argparse
+import dataclasses
+import platform
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fnet
+from fnet import MLPConfig, TrainConfig
+from fnet.cli import options, threads
+from fnet.cli.options import Data
+from fnet.cli.output import json_like
+
+
+class OtherJobError(Exception):
+    """A checkpoint is of another job."""
+
+
+class Job(NamedTuple):
+    """All that decides the outcome of a run."""
+
+    config: MLPConfig
+    train_config: TrainConfig
+    data: Data
+    seed: int
+    ensemble: int
+    calibrate: bool
+    description: dict[str, Any]  # as JSON: two jobs of the same description give the same model
+
+
+def make_job(args: argparse.Namespace) -> Job:
+    """The job that the options describe, with its data loaded."""
+    data = options.load_data(args)
+    config, train_config = options.model_config(args, data), options.train_config(args)
+    calibrate = bool(args.calibrate) and data.valid is not None
+    splits = {"train": data.train, "valid": data.valid, "test": data.test}
+    description = {
+        "network": json_like(dataclasses.asdict(config)),
+        "training": json_like(dataclasses.asdict(train_config)),
+        "seed": args.seed,
+        "ensemble": args.ensemble,
+        "calibrate": calibrate,
+        "standardizer": fnet.data.fingerprint(fnet.Dataset(np.stack(data.standardizer), np.zeros(2, np.int64))),
+        "data": {
+            split: dataset and {"rows": len(dataset.y), "sha256": fnet.data.fingerprint(dataset)}
+            for split, dataset in splits.items()
+        },
+    }
+    return Job(config, train_config, data, args.seed, args.ensemble, calibrate, description)
+
+
+def circumstances(job: Job, argv: list[str]) -> dict[str, Any]:
+    """Where and with what the run is made: the same bits are promised where these are the same."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # pyright: ignore
+    return {
+        "command": shlex.join(["fnet", "train", *argv]),
+        "versions": {
+            "fnet": fnet.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "blas": f"{blas['name']} {blas['version']}",
+        },
+        "machine": {"system": platform.platform(), "processor": processor(), "threads": threads.count()},
+        "classes": list(job.data.classes),
+    }
+
+
+def processor() -> str:
+    """The name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def check_same_job(stored: dict[str, Any], job: Job) -> None:
+    """Refuse to go on from a checkpoint of another job, but for more epochs of a constant learning rate.
+
+    Raises:
+        OtherJobError: the jobs differ; says in what.
+    """
+    differences = {path: values for path, *values in _differing(stored, job.description)}
+    epochs = differences.get("training.epochs")
+    if epochs is not None and set(differences) == {"training.epochs"}:
+        if job.train_config.schedule == "constant":
+            return
+        raise OtherJobError(
+            f"cannot go on to {epochs[1]} epochs: the schedule {job.train_config.schedule} of this run ends after "
+            f"{epochs[0]}; only a run with --schedule constant can be trained for more"
+        )
+    if differences:
+        listed = "; ".join(f"{path} {old!r} in the checkpoint, {new!r} now" for path, (old, new) in differences.items())
+        raise OtherJobError(f"cannot resume, since the checkpoint is of another run: {listed}")
+
+
+def _differing(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The paths at which two JSON values differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted({*old, *new}):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            yield from _differing(old.get(name), new.get(name), f"{path}.{name}".lstrip("."))  # pyright: ignore
+    elif old != new:
+        yield path, old, new
