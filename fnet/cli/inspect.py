@@ -8,8 +8,8 @@ from fnet import model, tree
 from fnet.cli.folder import add_model_argument, model_file
 from fnet.cli.output import visible
 from fnet.cli.parser import Parser, add_help
-from fnet.mlp import MLPConfig, Params
 from fnet.model import Model
+from fnet.params import MLPConfig, Params
 
 MAX_CLASSES = 20  # names shown
 
@@ -31,7 +31,7 @@ def describe(classifier: Model) -> str:
     total = f"{count:,}" if members == 1 else f"{members * count:,} = {members} networks x {count:,}"
     facts = {
         "features": f"{config.sizes[0]:,}, standardized in {classifier.standardizer.mean.dtype}",
-        "classes": f"{config.num_classes:,}: {class_names(classifier)}",
+        "classes": f"{config.num_outputs:,}: {class_names(classifier)}",
         "network": architecture(config),
         "parameters": total,
         "temperature": f"{classifier.temperature:g}",

@@ -15,6 +15,7 @@ from fnet import MLPConfig, TrainConfig
 from fnet.cli import options, threads
 from fnet.cli.options import Data
 from fnet.cli.output import json_like
+from fnet.engine import resolve
 
 
 class OtherJobError(Exception):
@@ -30,6 +31,7 @@ class Job(NamedTuple):
     seed: int
     ensemble: int
     calibrate: bool
+    engine: str  # "numpy" or "numba"
     description: dict[str, Any]  # as JSON: two jobs of the same description give the same model
 
 
@@ -37,6 +39,7 @@ def make_job(args: argparse.Namespace) -> Job:
     """The job that the options describe, with its data loaded."""
     data = options.load_data(args)
     config, train_config = options.model_config(args, data), options.train_config(args)
+    engine = resolve(args.engine)
     calibrate = bool(args.calibrate) and data.valid is not None
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     description = {
@@ -45,13 +48,14 @@ def make_job(args: argparse.Namespace) -> Job:
         "seed": args.seed,
         "ensemble": args.ensemble,
         "calibrate": calibrate,
+        "engine": engine,
         "standardizer": fnet.data.fingerprint(fnet.Dataset(np.stack(data.standardizer), np.zeros(2, np.int64))),
         "data": {
             split: dataset and {"rows": len(dataset.y), "sha256": fnet.data.fingerprint(dataset)}
             for split, dataset in splits.items()
         },
     }
-    return Job(config, train_config, data, args.seed, args.ensemble, calibrate, description)
+    return Job(config, train_config, data, args.seed, args.ensemble, calibrate, engine, description)
 
 
 def circumstances(job: Job, argv: list[str]) -> dict[str, Any]:

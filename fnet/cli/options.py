@@ -10,8 +10,9 @@ import fnet
 from fnet import Dataset, MLPConfig, TrainConfig
 from fnet.cli import threads
 from fnet.cli.parser import Group, Parser
-from fnet.mlp import INITIALIZERS
-from fnet.nn import ACTIVATION_NAMES
+from fnet.engine import ENGINES
+from fnet.nn import ACTIVATIONS
+from fnet.params import INITIALIZERS
 from fnet.training import OPTIMIZERS, SCHEDULES, Transform
 
 # What each preset changes. Chen & Wu's best model is the default; the others are measured by scripts/ablate_recipe.py.
@@ -78,7 +79,7 @@ def add_model_options(parser: Parser) -> None:
     add = parser.add_argument_group("network").add_argument
     widths = "of the hidden layers; no width is softmax regression"
     add("--hidden", type=int, nargs="*", default=[256, 256, 256], metavar="WIDTH …", help=widths)
-    add("--activation", choices=ACTIVATION_NAMES, default="relu")
+    add("--activation", choices=tuple(ACTIVATIONS), default="relu")
     add("--dropout", type=float, default=0.3, metavar="RATE", help="share dropped")
     add("--input-dropout", type=float, default=0.0, metavar="RATE", help="of features")
     add("--no-batch-norm", dest="batch_norm", action="store_false", help="biases instead")
@@ -109,6 +110,7 @@ def add_training_options(parser: Parser) -> None:
     add("--monitor", choices=("loss", "accuracy"), default=default.monitor, help="measure of best")
     add("--patience", type=int, metavar="N", help="epochs without a better one")
     add("--seed", type=int, default=0, metavar="N")
+    add("--engine", choices=ENGINES, default="auto")
     threads.add_option(group)
 
 

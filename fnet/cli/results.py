@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fnet
-from fnet import Dataset, EpochRecord, TrainState, metrics, model
+from fnet import Dataset, EpochRecord, TrainState, calibration, metrics, model
 from fnet.checkpoint import write_atomically
 from fnet.cli.job import Job
 from fnet.cli.output import json_like, say, visible, write_csv, write_json
@@ -34,7 +34,7 @@ def write_results(
     """Evaluate the trained network or ensemble on every split, write all results, and return what to show."""
     classifier = make_model(job, trained)
     model.save(out / "model.npz", classifier)
-    data, num_classes = job.data, job.config.num_classes
+    data, num_classes = job.data, job.config.num_outputs
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     probabilities = {split: model.predict_proba(classifier, d.x) for split, d in splits.items() if d is not None}
     results: dict[str, Any] = {
@@ -50,7 +50,7 @@ def write_results(
     report = metrics.classification_report(dataset.y, predicted, num_classes)
     table = metrics.format_report(report, tuple(map(visible, data.classes)))
     head, foot = f"{shown} data\n\n", f"\n\n{score_lines(results)}"
-    write_history(out / "history.csv", trained)
+    write_history(out / "history.csv", job, trained)
     write_atomically(out / "report.txt", f"{head}{table}{foot}".encode())
     write_predictions(out / "predictions.csv", dataset, probabilities[shown], data.classes)
     write_json(out / "metrics.json", results)
@@ -77,10 +77,11 @@ def make_model(job: Job, trained: Sequence[Trained]) -> Model:
     temperature = 1.0
     if job.calibrate and data.valid is not None:
         logits = [fnet.evaluate(config, *member, data.valid, transform=data.transform).logits for member in members]
-        temperature = fnet.calibration.fit_temperature(np.stack(logits), data.valid.y)
+        temperature = calibration.fit_temperature(np.stack(logits), data.valid.y)
     provenance = {
         "training": json_like(dataclasses.asdict(job.train_config)),
         "seed": job.seed,
+        "engine": job.engine,
         "epochs": [len(t.records) for t in trained],
         "data": {"name": data.name, "rows": len(data.train.y)},
         "versions": {"fnet": fnet.__version__, "numpy": np.__version__},
@@ -110,11 +111,12 @@ def score_lines(results: Mapping[str, Any]) -> str:
     )
 
 
-def write_history(path: Path, trained: Sequence[Trained]) -> None:
+def write_history(path: Path, job: Job, trained: Sequence[Trained]) -> None:
     """Write the records without their times, so that the same run writes the same bytes."""
     names = [name for name in EpochRecord._fields if name not in ("finished", "seconds")]
+    header = [name.replace("score", metrics.score_name(job.config.loss)) for name in names]
     rows = [[i, *(getattr(record, name) for name in names)] for i, t in enumerate(trained) for record in t.records]
-    write_csv(path, ["network", *names], rows)
+    write_csv(path, ["network", *header], rows)
 
 
 def write_predictions(path: Path, dataset: Dataset, probabilities: Array, classes: fnet.data.Classes) -> None:

@@ -25,19 +25,16 @@ from fnet.cli.main import report
 from fnet.cli.output import say, visible
 from fnet.cli.parser import Parser, add_help
 from fnet.cli.results import Trained, run_name, write_results
+from fnet.engine import ALONE, Processes
+from fnet.training import train_state_shapes
 
 
-class Processes(NamedTuple):
-    """The processes that share each batch, and how they speak to each other."""
+class World(NamedTuple):
+    """The processes that share each batch, and what they tell each other beside sums."""
 
-    rank: int
-    size: int
-    sum: fnet.nn.Reduce  # of an array over all processes
+    processes: Processes
     any: Callable[[bool], bool]  # whether it is True in one of them
     abort: Callable[[int], object]  # end the others, which would wait for this one
-
-
-ALONE = Processes(0, 1, fnet.nn.identity, bool, int)
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -74,26 +71,26 @@ def main(argv: list[str]) -> None:
     """Train as the command line says."""
     args = parse_args(argv)
     threads.limit(args.threads)
-    processes = mpi_processes() if args.mpi else ALONE
+    world = mpi_world() if args.mpi else World(ALONE, bool, int)
     try:
         options.prepare_tensorboard(args.tensorboard)
         job = make_job(args)
-        if processes.rank == 0:
+        if world.processes.rank == 0:
             with folder.owned(args.out, job.data.name) as out:
-                lead(args, argv, job, out, processes)
+                lead(args, argv, job, out, world)
         else:  # a rank that only computes
             args.quiet, args.tensorboard = True, None
-            train_members(args, argv, job, args.out, processes)
+            train_members(args, argv, job, args.out, world)
     except BaseException as error:
-        if processes.size == 1:
+        if world.processes.size == 1:
             raise
         code = report(error)
         time.sleep(0.5)  # mpiexec loses what has just been written when it ends the processes
-        processes.abort(code)
+        world.abort(code)
         raise SystemExit(code) from None
 
 
-def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, processes: Processes) -> None:
+def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: World) -> None:
     """Train and write the results, in the process that owns the folder."""
     if not (args.resume or args.overwrite):
         folder.check_free(out)
@@ -101,7 +98,7 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, process
         print(headline(job))
         if args.calibrate and not job.calibrate:
             print("the temperature is not fitted: there are no validation data")
-    trained = train_members(args, argv, job, out, processes)
+    trained = train_members(args, argv, job, out, world)
     text = write_results(job, out, trained, pictures=args.pictures, tensorboard_to=args.tensorboard)
     if not args.quiet:
         print(f"\n{text}\nResults are in {visible(out)}")
@@ -114,11 +111,11 @@ def headline(job: Job) -> str:
     rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
     return (
         f"{visible(data.name)}: {rows} rows; {job.config.sizes[0]:,} features, {len(data.classes):,} classes; "
-        f"{fnet.num_params(job.config):,} parameters"
+        f"{fnet.num_params(job.config):,} parameters; engine {job.engine}"
     )
 
 
-def mpi_processes() -> Processes:
+def mpi_world() -> World:
     """The processes that mpiexec has started."""
     try:
         from mpi4py import MPI
@@ -134,27 +131,25 @@ def mpi_processes() -> Processes:
     def any_of(flag: bool) -> bool:
         return bool(world.allreduce(flag, MPI.LOR))
 
-    return Processes(world.rank, world.size, sum_over, any_of, world.Abort)
+    return World(Processes(world.rank, world.size, sum_over), any_of, world.Abort)
 
 
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-def train_members(
-    args: argparse.Namespace, argv: list[str], job: Job, out: Path, processes: Processes
-) -> list[Trained]:
+def train_members(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: World) -> list[Trained]:
     """Train the network or those of the ensemble, each from its newest checkpoint if there is one."""
     key, n = fnet.random.key(job.seed), job.ensemble
     keys = [key] if n == 1 else [fnet.random.fold_in(key, member) for member in range(n)]
     resumed = [load(folder.checkpoints(out, i), job, keys[i]) if args.resume else None for i in range(n)]
-    if processes.rank == 0:
+    if world.processes.rank == 0:
         folder.begin(out, {**job.description, **circumstances(job, argv)}, resume=args.resume)
     with interruptible() as caught:
 
         def stop() -> bool:
-            return processes.any(caught())
+            return world.any(caught())
 
-        return [train_member(args, argv, job, i, keys[i], resumed[i], out, processes, stop) for i in range(n)]
+        return [train_member(args, argv, job, i, keys[i], resumed[i], out, world, stop) for i in range(n)]
 
 
 def train_member(
@@ -165,7 +160,7 @@ def train_member(
     key: fnet.random.Key,
     resumed: Trained | None,
     out: Path,
-    processes: Processes,
+    world: World,
     stop: Callable[[], bool],
 ) -> Trained:
     """Train one network."""
@@ -177,15 +172,15 @@ def train_member(
         job.data.valid,
         key=key,
         train_state=train_state,
+        engine=job.engine,
         transform=job.data.transform,
-        every=args.checkpoint_every or None,
+        yield_every=args.checkpoint_every or None,
         stop=stop,
-        reduce=processes.sum,
-        shard=(processes.rank, processes.size),
+        processes=world.processes,
     )
 
     def save(train_state: TrainState | None) -> None:
-        if processes.rank == 0 and train_state is not None:
+        if world.processes.rank == 0 and train_state is not None:
             metadata = {"job": job.description, "records": [list(record) for record in records]}
             path = folder.checkpoints(out, member)
             checkpoint.save_step(path, int(train_state.step), (train_state, key), metadata=metadata)
@@ -223,7 +218,7 @@ def load(path: Path, job: Job, key: fnet.random.Key) -> Trained | None:
     Raises:
         ValueError: it is of another job, or cannot be trained for as many epochs as the job has.
     """
-    like = (fnet.init_train_state(fnet.random.fold_in(key, 2**32 - 1), job.config, job.train_config), key)
+    like = (train_state_shapes(job.config, job.train_config), key)
 
     def read(path: Path) -> Trained:
         metadata = checkpoint.load_metadata(path)
@@ -288,8 +283,8 @@ def epoch_line(record: EpochRecord) -> str:
         return "-" if value is None else f"{value:.4f}"
 
     return (
-        f"{record.epoch:>6}{record.train_loss:>12.4f}{record.train_accuracy:>10.4f}"
-        f"{number(record.valid_loss):>12}{number(record.valid_accuracy):>10}"
+        f"{record.epoch:>6}{record.train_loss:>12.4f}{record.train_score:>10.4f}"
+        f"{number(record.valid_loss):>12}{number(record.valid_score):>10}"
         f"{record.learning_rate:>15.3g}{record.seconds:>9.2f}"
     )
 
