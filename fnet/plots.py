@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fnet.interop import missing
 from fnet.training import EpochRecord
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _figure(width: float, height: float, *, columns: int = 1) -> tuple["Figure",
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("pictures need matplotlib: python -m pip install matplotlib (the extra plots)") from None
+        raise missing("a picture", "matplotlib", "plots") from None
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     return figure, figure.subplots(ncols=columns)
 

@@ -7,9 +7,8 @@ of networks whose features are standardized before; for an ensemble that of an `
 import io
 from pathlib import Path
 
-from fnet import model
 from fnet.checkpoint import write_atomically
-from fnet.cli.folder import add_model_argument, model_file
+from fnet.cli.folder import add_model_argument, load_model, model_file
 from fnet.cli.output import visible
 from fnet.cli.parser import Parser, add_help
 from fnet.interop.onnx import save_onnx
@@ -33,7 +32,7 @@ def main(argv: list[str]) -> None:
     out = args.out or source.with_suffix(suffix)
     if out.resolve() == source.resolve():
         raise ValueError(f"{out} is the model itself; choose another file with --out")
-    write(out, model.load(source))
+    write(out, load_model(source))
     print(f"exported {visible(source)} to {visible(out)}")
 
 
@@ -42,7 +41,7 @@ def save_torch(path: Path, classifier: Model) -> None:
     try:
         import torch
     except ImportError:
-        raise ImportError("--to torch needs the package torch: python -m pip install torch") from None
+        raise ImportError("--to torch needs torch: python -m pip install torch") from None
     tensors = {
         name if len(classifier.members) == 1 else f"{i}.{name}": torch.as_tensor(array)
         for i, member in enumerate(classifier.members)

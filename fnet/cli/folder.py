@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
+from fnet import model
 from fnet.cli.output import write_json
 from fnet.cli.parser import Group
 
@@ -127,3 +128,13 @@ def model_file(path: Path) -> Path:
     if path.is_dir() and not (path / "model.npz").exists():
         raise FileNotFoundError(f"{path} has no model.npz: no finished run of fnet train is there")
     return path / "model.npz" if path.is_dir() else path
+
+
+def load_model(path: Path) -> model.Model:
+    """The model in a file, or in the folder of a run."""
+    path = model_file(path)
+    if path.suffix == ".safetensors":
+        from fnet.interop.safetensors import load_safetensors
+
+        return load_safetensors(path)
+    return model.load_model(path)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import fnet
-from fnet import model, tree
-from fnet.cli.folder import add_model_argument, model_file
+from fnet import tree
+from fnet.cli.folder import add_model_argument, load_model
 from fnet.cli.output import visible
 from fnet.cli.parser import Parser, add_help
 from fnet.model import Model
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
     group = parser.add_argument_group("arguments")
     add_model_argument(group)
     add_help(group)
-    text = describe(model.load(model_file(parser.parse(argv).model)))
+    text = describe(load_model(parser.parse(argv).model))
     print("\n".join(map(visible, text.split("\n"))))
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 import fnet
-from fnet import MLPConfig, TrainConfig
+from fnet import Dataset, MLPConfig, TrainConfig, model
 from fnet.cli import options, threads
-from fnet.cli.options import Data
+from fnet.cli.data import Data, load_data
 from fnet.cli.output import json_like
 from fnet.engine import resolve
+from fnet.params import param_shapes
 
 
 class OtherJobError(Exception):
@@ -29,7 +31,8 @@ class Job(NamedTuple):
     train_config: TrainConfig
     data: Data
     seed: int
-    ensemble: int
+    networks: int
+    folds: npt.NDArray[np.int64] | None  # [rows] of the training data: the network that leaves the row out
     calibrate: bool
     engine: str  # "numpy" or "numba"
     description: dict[str, Any]  # as JSON: two jobs of the same description give the same model
@@ -37,25 +40,60 @@ class Job(NamedTuple):
 
 def make_job(args: argparse.Namespace) -> Job:
     """The job that the options describe, with its data loaded."""
-    data = options.load_data(args)
+    data = load_data(args)
     config, train_config = options.model_config(args, data), options.train_config(args)
+    # What cannot be saved is refused before it is trained.
+    model.checked(data.name, model.Model(config, (param_shapes(config),), data.standardizer, data.classes))
+    folds = assign_folds(data.train.y, args.folds) if args.folds else None
     engine = resolve(args.engine)
-    calibrate = bool(args.calibrate) and data.valid is not None
+    calibrate = bool(args.calibrate) and (data.valid is not None or folds is not None)
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     description = {
         "network": json_like(dataclasses.asdict(config)),
         "training": json_like(dataclasses.asdict(train_config)),
         "seed": args.seed,
         "ensemble": args.ensemble,
+        "folds": args.folds,
         "calibrate": calibrate,
         "engine": engine,
-        "standardizer": fnet.data.fingerprint(fnet.Dataset(np.stack(data.standardizer), np.zeros(2, np.int64))),
+        "standardizer": fnet.data.fingerprint(Dataset(np.stack(data.standardizer), np.zeros(2, np.int64))),
         "data": {
             split: dataset and {"rows": len(dataset.y), "sha256": fnet.data.fingerprint(dataset)}
             for split, dataset in splits.items()
         },
     }
-    return Job(config, train_config, data, args.seed, args.ensemble, calibrate, engine, description)
+    return Job(
+        config, train_config, data, args.seed, args.folds or args.ensemble, folds, calibrate, engine, description
+    )
+
+
+def assign_folds(labels: npt.NDArray[np.integer[Any]], count: int) -> npt.NDArray[np.int64]:
+    """The fold `[rows]` of each row: at random, the same for every seed, and with equal shares of each class.
+
+    Raises:
+        ValueError: fewer rows than folds, or fewer than 2 folds.
+    """
+    if not 2 <= count <= len(labels):
+        raise ValueError(f"--folds must be from 2 to the number of rows, {len(labels)}, but got {count}")
+    order = fnet.random.permutation(fnet.random.key(0), len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(len(labels), np.int64)
+    folds[order] = np.arange(len(labels)) % count
+    return folds
+
+
+def member_data(job: Job, member: int) -> tuple[Dataset, Dataset | None]:
+    """The training and validation data of one network."""
+    if job.folds is None:
+        return job.data.train, job.data.valid
+    left_out = job.folds == member
+    return fnet.data.take(job.data.train, np.flatnonzero(~left_out)), out_of_fold(job, member)
+
+
+def out_of_fold(job: Job, member: int) -> Dataset:
+    """The rows that a network leaves out."""
+    assert job.folds is not None
+    return fnet.data.take(job.data.train, np.flatnonzero(job.folds == member))
 
 
 def circumstances(job: Job, argv: list[str]) -> dict[str, Any]:
@@ -70,6 +108,7 @@ def circumstances(job: Job, argv: list[str]) -> dict[str, Any]:
             "blas": f"{blas['name']} {blas['version']}",
         },
         "machine": {"system": platform.platform(), "processor": processor(), "threads": threads.count()},
+        "data_summary": list(job.data.remarks),
         "classes": list(job.data.classes),
     }
 

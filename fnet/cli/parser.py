@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 WIDTH = 100  # columns of the help
-_NAMES = 22  # columns for the name of an option
+_NAMES = 20  # columns for the name of an option
 
 
 Group: TypeAlias = argparse._ArgumentGroup  # pyright: ignore[reportPrivateUsage]
@@ -52,6 +52,11 @@ def add_help(group: Group) -> None:
     group.add_argument("--help", "-h", action="help", help="show this and exit")
 
 
+def one_of(*choices: str) -> dict[str, Any]:
+    """The arguments of an option that takes one of a few names."""
+    return {"choices": choices, "metavar": "NAME", "help": ", ".join(choices)}
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message on an unknown name, with the nearest known one."""
     near = difflib.get_close_matches(name.replace("_", "-"), known, n=1)
@@ -59,31 +64,30 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def _entry(action: argparse.Action) -> tuple[str, str]:
-    """An option with the names of its values, and what it does, with its default."""
+    """An option with the name of its value, and what it does, with its default."""
     metavar = action.metavar or "|".join(map(str, action.choices or ()))
-    name = " ".join(["/".join(action.option_strings), str(metavar)]).strip()
-    text, default = action.help or "", action.default
-    if isinstance(default, list):
-        default = " ".join(map(str, default))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    if isinstance(default, str | int | float) and not isinstance(default, bool) and default != "==SUPPRESS==":
-        text = f"{text} ({default})".lstrip()
+    name, text = f"{' '.join(action.option_strings[:1])} {metavar}".strip(), action.help or ""
+    default: Any = action.default
+    values: list[Any] = [*default] if isinstance(default, list) else [default]
+    if values and all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in values):
+        shown = " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        text = f"{text} ({shown})".lstrip() if default != argparse.SUPPRESS else text
     return name, text
 
 
 def _columns(entries: Iterable[tuple[str, str]]) -> Iterator[str]:
-    left = ""
+    """Entries that take less than half a line two to a line, in their order."""
+    half, left = WIDTH // 2, ""
     for name, text in entries:
         cell = f"  {name:<{_NAMES}} {text}"
-        if len(cell) < WIDTH // 2 and left:
-            yield f"{left:<{WIDTH // 2}}{cell}".rstrip()
+        if left and len(cell) < half:
+            yield f"{left:<{half}}{cell}".rstrip()
             left = ""
             continue
         if left:
             yield left.rstrip()
-            left = ""
-        if len(cell) < WIDTH // 2:
-            left = cell
-        else:
-            yield from textwrap.wrap(cell, WIDTH, subsequent_indent=" " * (_NAMES + 3), drop_whitespace=True)
+        left = cell if len(cell) < half else ""
+        if not left:
+            yield from textwrap.wrap(cell, WIDTH, subsequent_indent=" " * (_NAMES + 3))
     if left:
         yield left.rstrip()

@@ -13,7 +13,7 @@ import numpy as np
 import fnet
 from fnet import Dataset, EpochRecord, TrainState, calibration, metrics, model
 from fnet.checkpoint import write_atomically
-from fnet.cli.job import Job
+from fnet.cli.job import Job, out_of_fold
 from fnet.cli.output import json_like, say, visible, write_csv, write_json
 from fnet.model import Model
 from fnet.nn import Array
@@ -33,15 +33,17 @@ def write_results(
 ) -> str:
     """Evaluate the trained network or ensemble on every split, write all results, and return what to show."""
     classifier = make_model(job, trained)
-    model.save(out / "model.npz", classifier)
+    model.save_model(out / "model.npz", classifier)
     data, num_classes = job.data, job.config.num_outputs
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     probabilities = {split: model.predict_proba(classifier, d.x) for split, d in splits.items() if d is not None}
+    if job.folds is not None:
+        splits["valid"], probabilities["valid"] = data.train, out_of_fold_probabilities(job, classifier)
     results: dict[str, Any] = {
         split: None if d is None else score(probabilities[split], d.y) for split, d in splits.items()
     }
     results["epochs"] = [len(t.records) for t in trained]
-    results["parameters"] = fnet.num_params(job.config) * job.ensemble
+    results["parameters"] = fnet.num_params(job.config) * job.networks
     results["seconds_per_epoch"] = statistics.median(record.seconds for t in trained for record in t.records)
     shown = next(split for split in ("test", "valid", "train") if split in probabilities)
     dataset = splits[shown]
@@ -49,7 +51,8 @@ def write_results(
     predicted = probabilities[shown].argmax(axis=1)
     report = metrics.classification_report(dataset.y, predicted, num_classes)
     table = metrics.format_report(report, tuple(map(visible, data.classes)))
-    head, foot = f"{shown} data\n\n", f"\n\n{score_lines(results)}"
+    how = ", each row by the network that was trained without it" if dataset is data.train and shown == "valid" else ""
+    head, foot = f"{shown} data{how}\n\n", f"\n\n{score_lines(job, results)}"
     write_history(out / "history.csv", job, trained)
     write_atomically(out / "report.txt", f"{head}{table}{foot}".encode())
     write_predictions(out / "predictions.csv", dataset, probabilities[shown], data.classes)
@@ -75,9 +78,18 @@ def make_model(job: Job, trained: Sequence[Trained]) -> Model:
     data, config = job.data, job.config
     members = tuple(fnet.final_model(t.train_state, job.train_config) for t in trained)
     temperature = 1.0
-    if job.calibrate and data.valid is not None:
-        logits = [fnet.evaluate(config, *member, data.valid, transform=data.transform).logits for member in members]
-        temperature = calibration.fit_temperature(np.stack(logits), data.valid.y)
+    if job.calibrate:
+        held_out = [out_of_fold(job, i) if job.folds is not None else data.valid for i in range(job.networks)]
+        logits = [
+            fnet.evaluate(config, *member, dataset, transform=data.transform).logits
+            for member, dataset in zip(members, held_out, strict=True)
+            if dataset is not None
+        ]
+        labels = [dataset.y for dataset in held_out if dataset is not None]
+        if job.folds is not None:
+            temperature = calibration.fit_temperature(np.concatenate(logits), np.concatenate(labels))
+        else:
+            temperature = calibration.fit_temperature(np.stack(logits), labels[0])
     provenance = {
         "training": json_like(dataclasses.asdict(job.train_config)),
         "seed": job.seed,
@@ -86,7 +98,16 @@ def make_model(job: Job, trained: Sequence[Trained]) -> Model:
         "data": {"name": data.name, "rows": len(data.train.y)},
         "versions": {"fnet": fnet.__version__, "numpy": np.__version__},
     }
-    return Model(config, members, data.standardizer, data.classes, temperature=temperature, provenance=provenance)
+    return Model(
+        config,
+        members,
+        data.standardizer,
+        data.classes,
+        temperature=temperature,
+        provenance=provenance,
+        encoder=data.encoder,
+        target=data.target,
+    )
 
 
 def run_name(out: Path) -> str:
@@ -94,21 +115,41 @@ def run_name(out: Path) -> str:
     return out.resolve().name
 
 
+def out_of_fold_probabilities(job: Job, classifier: Model) -> Array:
+    """The probabilities `[rows, classes]` of the training rows, each by the network that was trained without it."""
+    train = job.data.train
+    probabilities = np.empty((len(train.y), len(classifier.classes)), job.config.dtype)
+    for i, member in enumerate(classifier.members):
+        alone = classifier._replace(members=(member,))
+        probabilities[job.folds == i] = model.predict_proba(alone, out_of_fold(job, i).x)
+    return probabilities
+
+
 def score(probabilities: Array, labels: fnet.data.Labels) -> dict[str, float]:
-    """Mean cross entropy, accuracy and calibration of probabilities."""
-    right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    """Mean cross entropy, accuracy and calibration of probabilities, with the standard errors of the two means."""
+    likelihood = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    losses = -np.log(np.maximum(likelihood, np.finfo(np.float32).tiny))
+    right = probabilities.argmax(axis=1) == labels
     return {
-        "loss": float(-np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean()),
-        "accuracy": metrics.accuracy(probabilities, labels),
+        "loss": float(losses.mean()),
+        "accuracy": float(right.mean()),
         "calibration_error": metrics.expected_calibration_error(probabilities, labels),
+        "loss_standard_error": float(losses.std() / np.sqrt(max(len(labels) - 1, 1))),
+        "accuracy_standard_error": float(right.std() / np.sqrt(max(len(labels) - 1, 1))),
     }
 
 
-def score_lines(results: Mapping[str, Any]) -> str:
-    scores = {split: results[split] for split in ("train", "valid", "test") if results[split] is not None}
-    return "".join(
-        f"{split:<6} loss {score['loss']:.4f}   accuracy {score['accuracy']:.4f}\n" for split, score in scores.items()
-    )
+def score_lines(job: Job, results: Mapping[str, Any]) -> str:
+    """A line per split; of out-of-fold predictions with standard errors."""
+    lines: list[str] = []
+    for split in ("train", "valid", "test"):
+        if (scores := results[split]) is not None:
+            errors = dict.fromkeys(("loss", "accuracy"), "")
+            if split == "valid" and job.folds is not None:
+                errors = {name: f" ± {scores[f'{name}_standard_error']:.4f}" for name in errors}
+            loss, accuracy = (f"{name} {scores[name]:.4f}{error}" for name, error in errors.items())
+            lines.append(f"{split:<6} {loss}   {accuracy}\n")
+    return "".join(lines)
 
 
 def write_history(path: Path, job: Job, trained: Sequence[Trained]) -> None:

@@ -29,7 +29,7 @@ _FUNCTIONS = (
 
 
 def add_option(group: Group) -> None:
-    group.add_argument("--threads", type=number, metavar="N", help="threads of the BLAS (1)")
+    group.add_argument("--threads", type=number, metavar="N", help="of the BLAS (1)")
 
 
 def number(text: str) -> int:

@@ -20,12 +20,13 @@ import numpy as np
 import fnet
 from fnet import EpochRecord, TrainState, checkpoint
 from fnet.cli import folder, options, threads
-from fnet.cli.job import Job, OtherJobError, check_same_job, circumstances, make_job
+from fnet.cli.job import Job, OtherJobError, check_same_job, circumstances, make_job, member_data
 from fnet.cli.main import report
 from fnet.cli.output import say, visible
-from fnet.cli.parser import Parser, add_help
+from fnet.cli.parser import Parser
 from fnet.cli.results import Trained, run_name, write_results
 from fnet.engine import ALONE, Processes
+from fnet.interop import missing
 from fnet.training import train_state_shapes
 
 
@@ -41,19 +42,22 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = Parser("train", "[OPTION…]", "Train a classifier, and write everything about the run to a folder.")
     group = parser.add_argument_group("run")
     add = group.add_argument
-    options.add_preset_option(group)
     add("--out", type=Path, metavar="DIR", help="the folder (runs/TIME-DATA)")
     add("--overwrite", action="store_true", help="replace a run in --out")
-    add("--resume", action="store_true", help="go on with the run in --out")
-    add("--checkpoint-every", type=checkpoint_interval, metavar="STEPS", help="or epoch; for --resume")
+    add("--resume", action="store_true", help="go on with that in --out")
+    add("--checkpoint-every", type=checkpoint_interval, metavar="N", help="steps, or epoch")
     add("--ensemble", type=threads.number, default=1, metavar="N", help="networks, averaged")
+    add(
+        "--folds",
+        type=threads.number,
+        metavar="K",
+        help="networks, each trained without one fold and judged by it",
+    )
     add("--calibrate", action="store_true", help="fit a temperature")
     add("--no-calibrate", dest="calibrate", action="store_false", help="fit none")
-    options.add_tensorboard_option(group)
-    add("--mpi", action="store_true", help="share batches: mpiexec -n 2 fnet train --mpi")
+    add("--mpi", action="store_true", help="share batches with mpiexec")
     add("--no-pictures", dest="pictures", action="store_false", help="write no .png")
-    add("--quiet", action="store_true", help="print nothing but errors")
-    add_help(group)
+    options.add_run_options(group)
     options.add_data_options(parser)
     options.add_model_options(parser)
     options.add_training_options(parser)
@@ -62,7 +66,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         parser.error("--resume needs --out DIR, the folder of the run to go on with")
     if args.resume and args.overwrite:
         parser.error("--resume goes on with the run in --out, and --overwrite replaces it: give one of them")
-    if args.calibrate is True and not args.valid_size:
+    if args.folds:
+        if args.ensemble > 1:
+            parser.error(f"--folds {args.folds} trains as many networks and averages them: leave --ensemble out")
+        args.valid_size = 0  # each row is a validation row once
+    elif args.calibrate is True and not args.valid_size:
         parser.error("--calibrate needs validation data to fit a temperature on: --valid-size must not be 0")
     return args
 
@@ -95,7 +103,7 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: 
     if not (args.resume or args.overwrite):
         folder.check_free(out)
     if not args.quiet:
-        print(headline(job))
+        print("\n".join(map(visible, [headline(job), *job.data.remarks])))
         if args.calibrate and not job.calibrate:
             print("the temperature is not fitted: there are no validation data")
     trained = train_members(args, argv, job, out, world)
@@ -110,7 +118,7 @@ def headline(job: Job) -> str:
     splits = {"training": data.train, "validation": data.valid, "test": data.test}
     rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
     return (
-        f"{visible(data.name)}: {rows} rows; {job.config.sizes[0]:,} features, {len(data.classes):,} classes; "
+        f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {len(data.classes):,} classes; "
         f"{fnet.num_params(job.config):,} parameters; engine {job.engine}"
     )
 
@@ -120,7 +128,7 @@ def mpi_world() -> World:
     try:
         from mpi4py import MPI
     except ImportError:
-        raise ImportError("--mpi needs mpi4py: python -m pip install mpi4py (the extra mpi)") from None
+        raise missing("--mpi", "mpi4py", "mpi") from None
     world = MPI.COMM_WORLD
 
     def sum_over(array: fnet.nn.Array) -> fnet.nn.Array:
@@ -139,7 +147,7 @@ def mpi_world() -> World:
 
 def train_members(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: World) -> list[Trained]:
     """Train the network or those of the ensemble, each from its newest checkpoint if there is one."""
-    key, n = fnet.random.key(job.seed), job.ensemble
+    key, n = fnet.random.key(job.seed), job.networks
     keys = [key] if n == 1 else [fnet.random.fold_in(key, member) for member in range(n)]
     resumed = [load(folder.checkpoints(out, i), job, keys[i]) if args.resume else None for i in range(n)]
     if world.processes.rank == 0:
@@ -168,8 +176,7 @@ def train_member(
     epochs = fnet.fit(
         job.config,
         job.train_config,
-        job.data.train,
-        job.data.valid,
+        *member_data(job, member),
         key=key,
         train_state=train_state,
         engine=job.engine,
@@ -187,7 +194,7 @@ def train_member(
 
     try:
         with tensorboard_run(args, job, member, out, records) as add_to_tensorboard:
-            show = display(args, f"network {member + 1} of {job.ensemble}" if job.ensemble > 1 else "")
+            show = display(args, f"network {member + 1} of {job.networks}" if job.networks > 1 else "")
             for train_state, record in epochs:
                 if record.finished:
                     records.append(record)
@@ -308,7 +315,7 @@ def tensorboard_run(
         "preset": args.preset,
         "seed": job.seed,
     }
-    if job.ensemble > 1:
+    if job.networks > 1:
         if member == 0:  # the run of the ensemble, with its confusion matrix; the networks are runs in its folder
             tensorboard.write_run(args.tensorboard, name, [], hparams={})
         name = f"{name}/network-{member + 1}"

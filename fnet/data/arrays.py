@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -54,20 +55,20 @@ def load(path: str | Path, *, target: str | None = None, drop: Collection[str] =
     raise ValueError(f"expected a folder, an .npz, a .csv or .tsv, or one of these with .gz, but got {path}")
 
 
-def load_features(path: str | Path, num_features: int) -> Array:
-    """Features without labels, from a `.npy` (memory-mapped) or a table of complete numbers; for prediction.
+def load_features(path: str | Path | IO[bytes], num_features: int) -> Array:
+    """Features without labels, for prediction.
+
+    They are a `.npy` (memory-mapped) or a table of complete numbers, which may be an open binary file.
 
     Raises:
         FileNotFoundError, TypeError, ValueError: as `load`, or another number of features.
     """
-    path = Path(path)
-    if not path.exists():
+    if isinstance(path, str | Path) and not Path(path).exists():
         raise FileNotFoundError(f"no such file: {path}")
-    if is_table(path):
-        table = read_table(path)
-        x = _complete_numbers(table)
+    if isinstance(path, str | Path) and not is_table(path):
+        x = _npy.read_npy(Path(path), mmap=True)
     else:
-        x = _npy.read_npy(path, mmap=True)
+        x = _complete_numbers(read_table(path))
     if x.ndim != 2 or x.shape[1] != num_features:
         raise ValueError(f"{path}: expected {num_features} features per row, but got {list(x.shape)}")
     return x

@@ -9,6 +9,7 @@ import pytest
 
 import fnet
 from fnet import MLPConfig, Standardizer, model
+from fnet.interop.safetensors import load_safetensors
 from fnet.model import Model
 from fnet.testing import assert_trees_equal
 
@@ -24,7 +25,7 @@ def classifier(members: int = 1, classes: Any = ("ant", "bee", "cat"), provenanc
 
 def saved(tmp_path: Path, classifier: Model) -> Path:
     path = tmp_path / "model.npz"
-    model.save(path, classifier)
+    model.save_model(path, classifier)
     return path
 
 
@@ -52,7 +53,7 @@ def test_safetensors_and_on_from_there(tmp_path: Path, fnet_command: Fnet) -> No
     succeeds(fnet_command("export", path, "--to", "safetensors"))
     path.unlink()
     out = tmp_path / "model.safetensors"
-    assert_trees_equal(model.load(out).members, original.members)
+    assert_trees_equal(load_safetensors(out).members, original.members)
     pytest.importorskip("onnx")
     succeeds(fnet_command("export", out, "--to", "onnx", "--out", str(tmp_path / "other.onnx")))
     assert (tmp_path / "other.onnx").stat().st_size > 0
@@ -88,7 +89,7 @@ def test_errors(tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPa
     for name in ("torch", "onnx", "safetensors", "safetensors.numpy"):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("torch", "onnx", "safetensors"):
-        assert f"the package {name}:" in refused(fnet_command("export", path, "--to", name))
+        assert f"python -m pip install {name}" in refused(fnet_command("export", path, "--to", name))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bad.npz", "model.npz"]
 
 

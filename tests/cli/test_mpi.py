@@ -30,7 +30,7 @@ def test_two_ranks_give_what_one_process_gives(tmp_path: Path, options: list[str
     for command in (one, two):
         result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stderr
-    expected, got = (model.load(tmp_path / name / "model.npz") for name in ("one", "two"))
+    expected, got = (model.load_model(tmp_path / name / "model.npz") for name in ("one", "two"))
     testing.assert_trees_close(got.members, expected.members, rtol=1e-7, atol=1e-9)
     histories = [(tmp_path / name / "history.csv").read_text().splitlines() for name in ("one", "two")]
     assert len(histories[0]) == len(histories[1]) == 3

@@ -40,7 +40,13 @@ def test_a_run_writes_what_it_should(tmp_path: Path, fnet_command: Fnet) -> None
     lines = succeeds(fnet_command("train", *options)).out.splitlines()
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoints"}
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(metrics["test"]) == {"loss", "accuracy", "calibration_error"}
+    assert set(metrics["test"]) == {
+        "loss",
+        "accuracy",
+        "calibration_error",
+        "loss_standard_error",
+        "accuracy_standard_error",
+    }
     assert f"test   loss {metrics['test']['loss']:.4f}" in (tmp_path / "report.txt").read_text()
     history = read_csv(tmp_path / "history.csv")
     assert [row["epoch"] for row in history] == ["1", "2"]
@@ -209,7 +215,7 @@ def test_a_folder_with_a_run_is_not_overwritten_by_accident(tmp_path: Path, fnet
     succeeds(fnet_command("train", *SMALL, "--hidden", "8", "--seed", "3", "--overwrite", "--out", tmp_path))
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["network"]["sizes"], config["seed"]) == ([64, 8, 10], 3)
-    assert model.load(tmp_path / "model.npz").config.sizes == (64, 8, 10)
+    assert model.load_model(tmp_path / "model.npz").config.sizes == (64, 8, 10)
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoints"}
 
 
@@ -232,7 +238,7 @@ def test_a_new_run_that_is_killed_leaves_nothing_of_the_old_one(
         (["--hidden", "0"], "sizes must be positive"),
         (["--learning-rate", "-1"], "learning_rate must be a finite number of at least 0"),
         (["--valid-size", "5000"], "leaves one side empty"),
-        (["--label", "x"], "--label x names a column of a .csv, but --data is digits"),
+        (["--label", "x"], "--target is about the columns of a table, but --data digits is not a .csv or .tsv"),
         (["--patience", "2", "--valid-size", "0"], "need validation data"),
         (["--out", "/dev/null/here"], "Not a directory"),
     ],
@@ -256,11 +262,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
 # Pictures and names ---------------------------------------------------------------------------------------------------
 
 
-def write_csv(path: Path, names: tuple[str, str] = ("no", "yes"), rows: int = 60) -> Path:
-    x = fnet.random.normal(fnet.random.key(0), (rows, 3))
-    labels = [names[int(row[0] > 0)] for row in x]
+def write_csv(path: Path, names: tuple[str, str]) -> Path:
+    x = fnet.random.normal(fnet.random.key(0), (60, 3))
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([["a", "b", "c", "answer"], *([*row, y] for row, y in zip(x, labels, strict=True))])
+        csv.writer(file).writerows([["a", "b", "c", "answer"], *([*row, names[int(row[0] > 0)]] for row in x)])
     return path
 
 
@@ -319,18 +324,6 @@ def test_many_classes_have_no_line_each_in_the_terminal(
 # Data and predictions -------------------------------------------------------------------------------------------------
 
 
-def test_a_csv_with_names_of_classes_comes_out_with_them(tmp_path: Path, fnet_command: Fnet) -> None:
-    data = write_csv(tmp_path / "data.csv")
-    options = ["--label", "answer", "--hidden", "8", "--epochs", "30", "--batch-size", "8", "--no-pictures", "--quiet"]
-    succeeds(fnet_command("train", "--data", data, *options, "--out", tmp_path / "run"))
-    assert "yes" in (tmp_path / "run" / "report.txt").read_text()
-    (tmp_path / "new.csv").write_text("a,b,c\n9,0,0\n-9,0,0\n")
-    result = succeeds(fnet_command("predict", tmp_path / "run", tmp_path / "new.csv", "--proba"))
-    table = list(csv.DictReader(result.out.splitlines()))
-    assert [row["prediction"] for row in table] == ["yes", "no"]
-    assert float(table[0]["p(no)"]) + float(table[0]["p(yes)"]) == pytest.approx(1, abs=1e-5)
-
-
 def test_predictions_are_those_of_the_model(tmp_path: Path, fnet_command: Fnet) -> None:
     succeeds(fnet_command("train", *SMALL, "--ensemble", "2", "--calibrate", "--out", tmp_path))
     _, test = fnet.data.digits()
@@ -339,36 +332,12 @@ def test_predictions_are_those_of_the_model(tmp_path: Path, fnet_command: Fnet) 
     printed = succeeds(fnet_command("predict", tmp_path / "model.npz", tmp_path / "x.npy", "--out", out)).out
     assert printed == f"360 predictions are in {out}\n"
     predicted = [int(row["prediction"]) for row in read_csv(out)]
-    classifier = model.load(tmp_path / "model.npz")
+    classifier = model.load_model(tmp_path / "model.npz")
     assert predicted == model.predict(classifier, test.x).tolist()
     assert len(classifier.members) == 2
     assert classifier.temperature != 1
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert np.mean(predicted == test.y) == pytest.approx(metrics["test"]["accuracy"])
-
-
-def test_test_data_of_another_format_than_the_csv_with_a_label_column(tmp_path: Path, fnet_command: Fnet) -> None:
-    data = write_csv(tmp_path / "data.csv")
-    dataset, _ = fnet.data.load(data, label="answer")
-    np.savez(tmp_path / "test.npz", x=dataset.x, y=np.array(dataset.classes)[dataset.y])
-    options = ["--label", "answer", "--test", tmp_path / "test.npz", *SMALL]
-    succeeds(fnet_command("train", "--data", data, *options, "--out", tmp_path / "run"))
-    assert len(read_csv(tmp_path / "run" / "predictions.csv")) == len(dataset.y)
-
-
-def test_test_data_of_other_classes_are_refused_by_name(tmp_path: Path, fnet_command: Fnet) -> None:
-    data, test = write_csv(tmp_path / "data.csv"), tmp_path / "test.csv"
-    test.write_text("1,2,3,perhaps\n1,2,3,yes\n")
-    error = refused(fnet_command("train", *SMALL, "--data", data, "--test", test, "--out", tmp_path / "run"))
-    assert error == f"error: {test}: labels ['perhaps'] are none of the classes ['no', 'yes']\n"
-    assert not (tmp_path / "run").exists()
-
-
-def test_sorted_data_are_refused_by_the_names_of_the_classes(tmp_path: Path, fnet_command: Fnet) -> None:
-    data = tmp_path / "sorted.csv"
-    data.write_text("".join(f"{i},{'abc'[i // 20]}\n" for i in range(60)))
-    error = refused(fnet_command("train", *SMALL, "--data", data, "--valid-size", "20", "--out", tmp_path / "run"))
-    assert "all examples of the classes ['c'] are among the last 20 rows" in error
 
 
 @pytest.mark.parametrize("valid_size", ["0", "0.1"])
@@ -377,17 +346,17 @@ def test_a_preset_that_calibrates_says_so_where_it_cannot(valid_size: str, tmp_p
     result = succeeds(fnet_command("train", "--preset", "chen-wu-large", *options))
     said = "the temperature is not fitted: there are no validation data" in result.out.splitlines()
     assert said == (valid_size == "0")
-    assert (model.load(tmp_path / "model.npz").temperature == 1) == said
+    assert (model.load_model(tmp_path / "model.npz").temperature == 1) == said
 
 
 def test_no_calibrate_overrules_a_preset(tmp_path: Path, fnet_command: Fnet) -> None:
     succeeds(fnet_command("train", "--preset", "chen-wu-best", "--no-calibrate", *SMALL, "--out", tmp_path))
-    assert model.load(tmp_path / "model.npz").temperature == 1
+    assert model.load_model(tmp_path / "model.npz").temperature == 1
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("1,2\n", "expected 64 features a row, but got [1, 2]"), ("", "is empty"), ("a,b\n1,x\n", "expected a number")],
+    [("1,2\n", "expected 64 features per row, but got [1, 2]"), ("", "is empty"), ("a,b\n1,x\n", "column 'b' is text")],
 )
 def test_predict_errors_are_one_line(content: str, message: str, tmp_path: Path, fnet_command: Fnet) -> None:
     succeeds(fnet_command("train", *SMALL, "--out", tmp_path))
