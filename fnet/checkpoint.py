@@ -9,38 +9,60 @@ import hashlib
 import io
 import json
 import os
-import tempfile
+import secrets
+import time
 import urllib.parse
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from fnet import tree
-from fnet.data import npy as _npy
+from fnet.data import npy
 from fnet.nn import Array
 from fnet.tree import PyTree
+
+__all__ = [
+    "digest",
+    "load",
+    "load_metadata",
+    "load_newest",
+    "read",
+    "remove_temporaries",
+    "restore",
+    "save",
+    "save_step",
+    "steps",
+    "write_atomically",
+]
 
 T = TypeVar("T")
 
 _METADATA, _SHA256 = "metadata.json", "sha256"
 _SCALARS = (bool, int, float, complex, str)
+_TEMPORARY = ".fnet-tmp"  # the suffix of files that are being written
 
 
 def save(path: str | Path, tree_: PyTree, *, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a pytree of arrays, numbers and strings, so that `load` gives it back, bit for bit.
+    """Write a pytree of arrays, numbers and strings, so that `load` returns it bit for bit.
 
     The file is written under another name in the same folder, flushed to the disk and renamed, so that at any moment,
     and after a crash at any moment, `path` is the old file or the new one, whole.
 
     Args:
-        metadata: anything that JSON holds, for `load_metadata`.
+        metadata: anything that JSON can hold, for `load_metadata`.
 
     Raises:
-        TypeError: a leaf of another kind; names its path.
+        TypeError: a leaf is not an array of numbers or strings, a number or a string; names its path.
+        ValueError: a string ends in a NUL character, which NumPy would drop; names its path.
         OSError: the file cannot be written; the old one is still there.
     """
     leaves = tree.flatten_with_path(tree_)[0]
@@ -57,19 +79,32 @@ def load(path: str | Path, like: T) -> T:
 
     Raises:
         FileNotFoundError, PermissionError: the file cannot be opened.
-        ValueError: it is damaged, or holds another tree; names the path and both shapes.
+        ValueError: it is damaged, is not a regular file, or holds another tree; names the path and both shapes.
     """
-    arrays, _ = _unpack(path)
+    return restore(path, read(path)[0], like)
+
+
+def restore(path: str | Path, arrays: Mapping[str, Array], like: T) -> T:
+    """The pytree of `load` from the arrays of `read`; the path is for messages.
+
+    Raises:
+        ValueError: as `load`.
+    """
     leaves, treedef = tree.flatten_with_path(like)
     names = [_entry_name(leaf_path) for leaf_path, _ in leaves]
     if set(names) != set(arrays):
-        missing = sorted(set(names) - set(arrays)) or "none"
-        extra = sorted(set(arrays) - set(names)) or "none"
+        missing = _some(set(names) - set(arrays))
+        extra = _some(set(arrays) - set(names))
         raise ValueError(f"{path} holds another tree: missing {missing}, not expected {extra}")
     loaded = [
         _like(str(path), leaf_path, leaf, arrays[name]) for name, (leaf_path, leaf) in zip(names, leaves, strict=True)
     ]
     return tree.unflatten(treedef, loaded)
+
+
+def _some(names: set[str]) -> str:
+    """The first few of many names, for a message."""
+    return (str(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) if names else "none"
 
 
 def load_metadata(path: str | Path) -> dict[str, Any]:
@@ -78,7 +113,32 @@ def load_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, PermissionError, ValueError: as `load`.
     """
-    return _unpack(path)[1]
+    return read(path)[1]
+
+
+def read(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays in a file that `save` wrote, each under the name of its entry, and the metadata.
+
+    Raises:
+        FileNotFoundError, PermissionError, ValueError: as `load`.
+    """
+    arrays = npy.read_npz(path)
+    try:
+        note, stored = (arrays.pop(name).tobytes() for name in (_METADATA, _SHA256))
+    except KeyError as error:
+        raise ValueError(f"{path} is not a checkpoint of fnet: it has no entry {error}") from None
+    if digest(arrays, note) != stored:
+        raise ValueError(f"{path} is damaged: its SHA-256 differs from the one that was stored")
+    try:
+        metadata = json.loads(note)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: its metadata are not JSON ({error})") from None
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} is damaged: its metadata are not a JSON object")
+    return arrays, cast(dict[str, Any], metadata)
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -88,27 +148,44 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         OSError: the file cannot be written; the old one is still there.
     """
     path = Path(path)
-    if not path.parent.is_dir():  # else the message would be of the temporary file
+    if not path.parent.is_dir():  # else the message would name the temporary file
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}{_TEMPORARY}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:  # of mode 0o666 without the bits of the umask, as any new file
+            _lock(file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+            os.utime(temporary)  # young until it is renamed, see remove_temporaries
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"cannot write the file: {error.strerror}", str(path)) from None
         raise
     _sync_folder(path.parent)
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def remove_temporaries(folder: str | Path) -> None:
+    """Delete the temporary files of `write_atomically` whose writers were killed; those being written stay."""
+    for path in Path(folder).glob(f".*{_TEMPORARY}"):
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            # A writer that lives holds the lock, but for a moment after creating the file and before renaming it.
+            if _lock(file.fileno()) and time.time() - os.fstat(file.fileno()).st_mtime > 1:
+                path.unlink()
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file until it is closed or the process ends; False where it is locked, or cannot be."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -140,21 +217,6 @@ def _pack(arrays: Mapping[str, Array], note: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    arrays = _npy.read_npz(path)
-    try:
-        note, stored = (arrays.pop(name).tobytes() for name in (_METADATA, _SHA256))
-    except KeyError as error:
-        raise ValueError(f"{path} is not a checkpoint of fnet: it has no entry {error}") from None
-    if digest(arrays, note) != stored:
-        raise ValueError(f"{path} is damaged: its SHA-256 is not the one that was stored")
-    try:
-        metadata = json.loads(note)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: its metadata are not JSON ({error})") from None
-    return arrays, metadata
-
-
 def _entry_name(path: str) -> str:
     """A path as the name of an entry: with nothing in it that could be taken for a folder."""
     return "leaf" + urllib.parse.quote(path, safe="[]'. ")
@@ -165,7 +227,8 @@ def digest(arrays: Mapping[str, Array], note: bytes) -> bytes:
     sha256 = hashlib.sha256(note)
     for name, array in arrays.items():
         sha256.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        sha256.update(array.tobytes())
+        if array.nbytes:
+            sha256.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return sha256.digest()
 
 
@@ -175,11 +238,14 @@ def _to_array(path: str, leaf: Any) -> Array:
         not isinstance(leaf, (np.ndarray, np.generic, *_SCALARS))
         or array.dtype.hasobject
         or array.dtype.kind == "V"  # which `load` would refuse
+        or isinstance(leaf, np.ma.MaskedArray)
     ):
         raise TypeError(
             f"leaf {path or '(the tree)'} is a {kind} of {array.dtype}; "
             "expected an array of numbers or strings, a number or a string"
         )
+    if isinstance(leaf, (str, bytes)) and leaf[-1:] in ("\0", b"\0"):
+        raise ValueError(f"leaf {path or '(the tree)'} is a string that ends in a NUL character, which NumPy drops")
     return array
 
 
@@ -208,11 +274,11 @@ def save_step(
     metadata: Mapping[str, Any] | None = None,
     keep: int = 2,
 ) -> Path:
-    """Write a checkpoint of a step to a folder, then delete all but it and the `keep` of the highest steps.
+    """Write a checkpoint of a step to a folder, then delete all others but the `keep` of the highest steps.
 
     Raises:
-        TypeError, OSError: as `save`; what was there is still there.
-        ValueError: `keep` is not positive, or step is negative.
+        TypeError, ValueError, OSError: as `save`; what was there is still there.
+        ValueError: `keep` is not positive, or `step` is negative.
     """
     if keep < 1 or step < 0:
         raise ValueError(f"expected keep of 1 or more and a step of 0 or more, but got {keep} and {step}")
@@ -223,8 +289,7 @@ def save_step(
     for old in steps(folder)[keep:]:
         if old != path:
             old.unlink(missing_ok=True)
-    for left in folder.glob(".step-*.tmp"):  # of a process that was killed while it wrote
-        left.unlink(missing_ok=True)
+    remove_temporaries(folder)
     return path
 
 

@@ -4,22 +4,34 @@ It may be an ensemble: several networks of one architecture, whose probabilities
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from fnet import checkpoint, data, losses, mlp, tree
-from fnet import random as frandom
-from fnet.data import Classes, Standardizer
-from fnet.mlp import MLPConfig, Params, State
+from fnet.data import Classes, Encoder, Standardizer, Table
 from fnet.nn import Array
+from fnet.params import MLPConfig, Params, State, check_params, num_params, param_shapes
 
-FORMAT = "fnet classifier 1"
-CHUNK = 4096  # rows predicted at a time
+__all__ = [
+    "Model",
+    "arrays",
+    "checked",
+    "from_metadata",
+    "load_model",
+    "predict",
+    "predict_proba",
+    "save_model",
+    "to_metadata",
+]
+
+FORMAT = "fnet model 2"
+TEMPERATURES = 1e-6, 1e6
+MAX_NAME = 1000  # characters of a class name; NumPy gives each name the memory of the longest
 
 
 class Model(NamedTuple):
@@ -28,29 +40,47 @@ class Model(NamedTuple):
     config: MLPConfig
     members: tuple[tuple[Params, State], ...]  # one network, or those of an ensemble
     standardizer: Standardizer
-    classes: Classes
-    temperature: float = 1.0  # the logits are divided by it
+    classes: Classes  # distinct integers or distinct strings, in the order of the probabilities
+    temperature: float = 1.0  # divides the logits
     provenance: Mapping[str, Any] = {}  # how it was trained, for people; JSON
+    encoder: Encoder | None = None  # how the columns of a table become features
+    target: str | None = None  # the name of the column with the classes, in such a table
 
 
-def predict_proba(model: Model, x: npt.ArrayLike) -> Array:
+def predict_proba(model: Model, x: npt.ArrayLike | Table) -> Array:
     """Probabilities `[rows, classes]` of raw features: the mean of `softmax(logits / temperature)` over the members.
 
+    Args:
+        x: `[rows, features]`; of a model with an encoder a table, or the features that `fnet.data.encode` makes of it.
+
     Raises:
-        TypeError, ValueError: x is not finite numbers `[rows, features]`.
+        TypeError: x is not numbers.
+        ValueError: x is not finite numbers `[rows, features]`, or they are so large that the network overflows.
     """
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("x is a masked array, whose mask would be ignored; fill it first, with x.filled(...)")
+    if isinstance(x, Table):
+        if model.encoder is None:
+            raise ValueError("x is a table, but the model was trained on arrays: it has no encoder")
+        x, _ = data.encode(model.encoder, x)
     x = np.asarray(x)
     networks = [mlp.fold_batch_norm(model.config, *member) for member in model.members]
     parts: list[Array] = []
-    for start in range(0, max(len(x) if x.ndim else 1, 1), CHUNK):
-        part = data.standardize(model.standardizer, x[start : start + CHUNK] if x.ndim else x)
-        logits = [mlp.folded_logits(config, params, part, first_row=start) for config, params in networks]
-        parts.append(np.mean([losses.softmax(z / float(model.temperature)) for z in logits], axis=0))
-    return np.concatenate(parts)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
+        for start in range(0, len(x) if x.ndim and len(x) else 1, mlp.PREDICT_CHUNK):
+            part = data.standardize(model.standardizer, x[start : start + mlp.PREDICT_CHUNK] if x.ndim else x)
+            part = mlp.check_features(model.config, part, first_row=start)
+            logits = [mlp.folded_logits(config, params, part) for config, params in networks]
+            parts.append(np.mean([losses.softmax(z / float(model.temperature)) for z in logits], axis=0))
+    probabilities = np.concatenate(parts)
+    if not np.isfinite(probabilities).all():
+        row = int(np.argmin(np.isfinite(probabilities).all(axis=1)))
+        raise ValueError(f"row {row} of x overflows in the network: its probabilities are not finite")
+    return probabilities
 
 
-def predict(model: Model, x: npt.ArrayLike) -> npt.NDArray[Any]:
-    """The most probable class of each row of raw features, as the user knows it.
+def predict(model: Model, x: npt.ArrayLike | Table) -> npt.NDArray[Any]:
+    """The most probable class of each row of raw features, as an element of `model.classes`.
 
     Raises:
         TypeError, ValueError: as `predict_proba`.
@@ -58,68 +88,156 @@ def predict(model: Model, x: npt.ArrayLike) -> npt.NDArray[Any]:
     return np.asarray(model.classes)[predict_proba(model, x).argmax(axis=1)]
 
 
-def save(path: str | Path, model: Model) -> None:
-    """Write a model to a file that `load` and `scripts/predict.py` read; the same model gives the same bytes.
+# Files ----------------------------------------------------------------------------------------------------------------
 
-    The file is a checkpoint of fnet, or with the suffix `.safetensors` one of `fnet.interop.safetensors`.
+
+def save_model(path: str | Path, model: Model) -> None:
+    """Write a model to a file that `load_model` and `fnet predict` read; the same model gives the same bytes.
+
+    The file is a checkpoint of fnet, an `.npz`. For other formats see `fnet.interop`.
 
     Raises:
-        ValueError: the model is not as `checked` wants it; says what is wrong.
-        ImportError: the package safetensors is not installed.
+        ValueError: the model does not pass `checked`; says what is wrong. Or the suffix is `.safetensors`.
         OSError: the file cannot be written; an old one is still there.
     """
-    if Path(path).suffix == ".safetensors":
-        from fnet.interop.safetensors import save_safetensors
-
-        save_safetensors(path, model)
-        return
-    checked(str(path), model)
-    checkpoint.save(path, (model.members, model.standardizer), metadata=to_metadata(model))
+    _check_suffix(path, "save_safetensors(path, model)")
+    checkpoint.save(path, arrays(checked(str(path), model)), metadata=to_metadata(model))
 
 
-def load(path: str | Path) -> Model:
-    """The model in a file that `save` wrote.
+def load_model(path: str | Path) -> Model:
+    """The model in a file that `save_model` wrote.
 
     Raises:
         FileNotFoundError, PermissionError: the file cannot be opened.
-        ImportError: the package safetensors is not installed.
-        ValueError: it is damaged, or no model.
+        ValueError: it is damaged, or is not a model file of fnet. Or the suffix is `.safetensors`.
     """
-    if Path(path).suffix == ".safetensors":
-        from fnet.interop.safetensors import load_safetensors
+    _check_suffix(path, "load_safetensors(path)")
+    stored, metadata = checkpoint.read(path)
+    model = from_metadata(path, metadata, len(stored))
+    return checked(str(path), model._replace(**checkpoint.restore(path, stored, arrays(model))))
 
-        return load_safetensors(path)
-    metadata = checkpoint.load_metadata(path)
-    model = from_metadata(path, metadata)
-    members, standardizer = checkpoint.load(path, (model.members, model.standardizer))
-    return checked(str(path), model._replace(members=members, standardizer=standardizer))
+
+def _check_suffix(path: str | Path, call: str) -> None:
+    if Path(path).suffix == ".safetensors":
+        raise ValueError(f"{path} is a safetensors file: call fnet.interop.safetensors.{call}")
+
+
+def arrays(model: Model) -> dict[str, Any]:
+    """The fields of a model that hold arrays, as a pytree; the others are in `to_metadata`."""
+    return {"members": model.members, "standardizer": model.standardizer}
+
+
+def to_metadata(model: Model) -> dict[str, Any]:
+    """The fields of a model that hold no arrays, for JSON; `from_metadata` is the way back."""
+    return {
+        "format": FORMAT,
+        "config": dataclasses.asdict(model.config),
+        "members": len(model.members),
+        "classes": [_plain(name) for name in model.classes],
+        "temperature": float(model.temperature),
+        "standardizer_dtype": model.standardizer.mean.dtype.name,
+        "provenance": dict(model.provenance),
+        "encoder": None if model.encoder is None else data.encoder_to_json(model.encoder),
+        "target": model.target,
+    }
+
+
+def from_metadata(path: str | Path, metadata: Mapping[str, Any], num_arrays: int) -> Model:
+    """The model that the metadata in a file describe, with templates in the place of its arrays.
+
+    The templates have the right shapes and dtypes, but no memory. No number in the metadata decides how much memory or
+    time is spent before it is compared with the size of the file and the number of arrays in it.
+
+    Raises:
+        ValueError: they do not describe a model, or one that the file is too small for.
+    """
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is not a model file of this version of fnet: its format is {metadata.get('format')!r:.100}, "
+            f"but {FORMAT!r} is expected"
+        )
+    try:
+        fields = {name: _typed(metadata, name, kind) for name, kind in _TYPES.items()}
+        config, members = MLPConfig(**fields["config"]), fields["members"]
+        size, layers = Path(path).stat().st_size, len(config.sizes) - 1
+        if members < 1 or members * layers > num_arrays:
+            raise ValueError(f"{num_arrays} arrays cannot be {members} networks of {layers} layers")
+        num_bytes = members * num_params(config) * np.dtype(config.dtype).itemsize
+        if num_bytes > size:
+            raise ValueError(f"{size} bytes cannot hold {members} networks of {num_params(config)} parameters")
+        if fields["standardizer_dtype"] not in ("float32", "float64"):
+            raise ValueError(f"its standardizer_dtype is {fields['standardizer_dtype']!r:.100}; not float32 or float64")
+        template = np.broadcast_to(np.ones((), fields["standardizer_dtype"]), config.sizes[:1])
+        return Model(
+            config,
+            (param_shapes(config),) * members,
+            Standardizer(template, template),
+            tuple(fields["classes"]),
+            float(fields["temperature"]),
+            fields["provenance"],
+            None if fields["encoder"] is None else data.encoder_from_json(fields["encoder"]),
+            fields["target"],
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is not a model file of fnet: {error!s:.500}") from None
+
+
+_TYPES: dict[str, Any] = {
+    "config": dict,
+    "members": int,
+    "classes": list,
+    "temperature": int | float,
+    "standardizer_dtype": str,
+    "provenance": dict,
+    "encoder": dict | NoneType,
+    "target": str | NoneType,
+}
+
+
+def _typed(metadata: Mapping[str, Any], name: str, kind: Any) -> Any:
+    value = metadata.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"its {name} is {value!r:.100}")
+    return value
 
 
 def checked(source: str, model: Model) -> Model:
-    """The model, if it has a network, arrays that fit its config, finite numbers, variances and divisors in range, and
-    a name for each class.
+    """The model, if it is sound.
+
+    It has a network; its arrays fit its config and are finite, with variances and divisors in range; it has a name for
+    each class; and its temperature is a number from 1e-6 to 1e6.
 
     Raises:
-        ValueError: it has not; says where.
+        ValueError: it is not; says where.
     """
+    config = model.config
+    if config.loss != "cross_entropy":
+        raise ValueError(f"{source}: a model is a classifier, but its config has loss={config.loss!r}")
     if not model.members:
         raise ValueError(f"{source}: the model has no network")
     for i, (params, state) in enumerate(model.members):
         try:
-            mlp.check_params(model.config, params, state)
+            check_params(config, params, state)
         except ValueError as error:
             raise ValueError(f"{source}: network {i}: {error}") from None
     for name, array in model.standardizer._asdict().items():
-        if array.shape != model.config.sizes[:1]:
+        if array.shape != config.sizes[:1] or array.dtype.name not in ("float32", "float64"):
             raise ValueError(
-                f"{source}: the {name} of the standardizer has shape {list(array.shape)}, but the network has "
-                f"{model.config.sizes[0]} features"
+                f"{source}: the {name} of the standardizer is {array.dtype}{list(array.shape)}, but the network has "
+                f"{config.sizes[0]} features"
             )
-    if not 0 < model.temperature < math.inf:
-        raise ValueError(f"{source}: the temperature of the model is {model.temperature}")
-    if len(model.classes) != model.config.num_classes:
-        raise ValueError(f"{source}: the model has {model.config.num_classes} classes, but {len(model.classes)} names")
-    for path, leaf in tree.flatten_with_path((model.members, model.standardizer))[0]:
+    if model.encoder is not None and len(data.feature_names(model.encoder)) != config.sizes[0]:
+        raise ValueError(
+            f"{source}: the encoder makes {len(data.feature_names(model.encoder))} features, but the network has "
+            f"{config.sizes[0]}"
+        )
+    low, high = TEMPERATURES
+    if not low <= model.temperature <= high:
+        raise ValueError(f"{source}: the temperature of the model is {model.temperature}, not from {low} to {high}")
+    if len(model.classes) != config.num_outputs:
+        raise ValueError(f"{source}: the model has {config.num_outputs} classes, but {len(model.classes)} names")
+    _check_classes(source, [_plain(name) for name in model.classes])
+    for path, leaf in tree.flatten_with_path(arrays(model))[0]:
         if not np.isfinite(leaf).all():
             raise ValueError(f"{source}: {path} of the model is not finite")
     if not (model.standardizer.std > 0).all():
@@ -129,44 +247,26 @@ def checked(source: str, model: Model) -> Model:
     return model
 
 
-def to_metadata(model: Model) -> dict[str, Any]:
-    """All of a model but its numbers, for JSON; `from_metadata` is the way back."""
-    return {
-        "format": FORMAT,
-        "config": dataclasses.asdict(model.config),
-        "members": len(model.members),
-        "classes": [name.item() if isinstance(name, np.generic) else name for name in model.classes],
-        "temperature": float(model.temperature),
-        "standardizer_dtype": model.standardizer.mean.dtype.name,
-        "provenance": dict(model.provenance),
-    }
+def _check_classes(source: str, names: list[Any]) -> None:
+    """Raise a ValueError unless `predict` can return each name as it is."""
+    problem = None
+    if {type(name) for name in names} not in ({int}, {bool}, {str}):
+        problem = "are not all integers or all strings"
+    elif len(set(names)) < len(names):
+        problem = "are not distinct"
+    elif isinstance(names[0], int):
+        if not -(2**63) <= min(names) <= max(names) < 2**63:
+            problem = "are integers of more than 64 bits; make them strings"
+    elif any(name.endswith("\0") or len(name) > MAX_NAME for name in names):
+        problem = f"are strings of more than {MAX_NAME} characters, or end in a NUL character, which NumPy drops"
+    else:
+        try:
+            "".join(names).encode()
+        except UnicodeEncodeError:
+            problem = "are strings that UTF-8 cannot encode"
+    if problem is not None:
+        raise ValueError(f"{source}: the classes {problem}: {names!r:.100}")
 
 
-def from_metadata(path: str | Path, metadata: Mapping[str, Any]) -> Model:
-    """The model in a file as its metadata describe it, with any numbers in it.
-
-    Raises:
-        ValueError: they describe none, or one that the file is too small for.
-    """
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is no model of this version: its format is {metadata.get('format')!r}")
-    try:
-        fields: dict[str, Any] = dict(metadata["config"])
-        config = MLPConfig(**fields)
-        size, members = Path(path).stat().st_size, int(metadata["members"])
-        if members < 1 or members * mlp.num_params(config) * np.dtype(config.dtype).itemsize > size:
-            raise ValueError(f"{size} bytes cannot hold {members} networks of {mlp.num_params(config)} parameters")
-        member = mlp.init(frandom.key(0), config)
-        empty = np.ones(config.sizes[0], metadata["standardizer_dtype"])
-        if empty.dtype.kind != "f":
-            raise ValueError(f"a standardizer of {empty.dtype}")
-        return Model(
-            config,
-            (member,) * members,
-            Standardizer(empty, empty),
-            tuple(metadata["classes"]),
-            float(metadata["temperature"]),
-            dict(metadata["provenance"]),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is no model: {type(error).__name__} {error}") from None
+def _plain(name: Any) -> Any:
+    return cast(Any, name.item()) if isinstance(name, np.generic) else name

@@ -1,7 +1,11 @@
 """Checkpoints: exact, atomic, and suspicious of what they read."""
 
+import contextlib
 import errno
 import os
+import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +53,9 @@ def test_numpy_reads_the_file(tmp_path: Path) -> None:
         assert arrays["leaf['w']"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("leaf", [object(), np.array([None]), np.zeros(1, [("a", int)]), 2**70, b"x"])
+@pytest.mark.parametrize(
+    "leaf", [object(), np.array([None]), np.zeros(1, [("a", int)]), 2**70, b"x", np.ma.masked_array([1.0])]
+)
 def test_leaves_of_other_kinds_are_refused(leaf: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"leaf \['w'\] is a"):
         checkpoint.save(tmp_path / "tree.npz", {"w": leaf})
@@ -69,6 +75,13 @@ def test_another_tree_is_an_error_that_names_the_leaf(like: Any, message: str, t
     checkpoint.save(tmp_path / "tree.npz", {"w": np.zeros(2)})
     with pytest.raises(ValueError, match=message):
         checkpoint.load(tmp_path / "tree.npz", like)
+
+
+@pytest.mark.parametrize("leaf", ["a\0", "\0", np.str_("a\0"), np.bytes_(b"a\0")])
+def test_a_string_that_numpy_would_cut_short_is_refused(leaf: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"leaf \['w'\] is a string that ends in a NUL"):
+        checkpoint.save(tmp_path / "tree.npz", {"w": leaf})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
@@ -107,6 +120,35 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "path.npz", ())
 
 
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path in (tmp_path / "pipe.npz", Path("/dev/zero")):
+        with pytest.raises(ValueError, match="is not a regular file"):
+            checkpoint.load(path, ())
+
+
+def test_many_missing_leaves_are_not_all_named(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "tree.npz", {"w": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"missing \['leaf\[0\]', .*\] and 9995 more, not expected .*\bw\b") as caught:
+        checkpoint.load(tmp_path / "tree.npz", tuple(range(10_000)))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_new_file_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
+    for mask, mode in ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)):
+        before = os.umask(mask)
+        try:
+            checkpoint.save(tmp_path / "tree.npz", np.zeros(2))
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "tree.npz").stat().st_mode) == mode
+
+
+def test_the_umask_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "umask", None)
+    checkpoint.save(tmp_path / "tree.npz", np.zeros(2))
+
+
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_full_disk_leaves_the_old_file(function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
@@ -115,8 +157,9 @@ def test_a_full_disk_leaves_the_old_file(function: str, tmp_path: Path, monkeypa
     path = tmp_path / "tree.npz"
     checkpoint.save(path, np.zeros(2))
     monkeypatch.setattr(os, function, full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: .*tree\.npz") as caught:
         checkpoint.save(path, np.ones(2))
+    assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()
     testing.assert_trees_equal(checkpoint.load(path, np.zeros(2)), np.zeros(2))
     assert [p.name for p in tmp_path.iterdir()] == ["tree.npz"]
@@ -128,12 +171,52 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_newest_two_steps_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".step-1.npz.x.tmp").write_bytes(b"left by a process that was killed")
     for step in (3, 10, 9):
         checkpoint.save_step(tmp_path / "run", step, np.array(step))
     assert [path.name for path in checkpoint.steps(tmp_path / "run")] == ["step-0000000010.npz", "step-0000000009.npz"]
     assert len(list((tmp_path / "run").iterdir())) == 2
+
+
+WRITER = """
+import os, sys, time
+from fnet import checkpoint
+os.fsync = lambda handle: (print("writing", flush=True), time.sleep(60))
+checkpoint.write_atomically(sys.argv[1], b"x")
+"""
+
+
+def test_temporary_files_of_killed_writers_are_removed_and_others_stay(tmp_path: Path) -> None:
+    foreign = tmp_path / ".step-1.npz.x.tmp"
+    foreign.write_bytes(b"of another program")
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / name], stdout=subprocess.PIPE)
+            )
+            for name in ("killed", "alive")
+        ]
+        for writer in writers:
+            stack.callback(writer.kill)
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"writing\n"
+        for path in tmp_path.glob(".*.fnet-tmp"):  # as if the writing had taken long
+            os.utime(path, (0, 0))
+        writers[0].kill()
+        writers[0].wait()
+        assert len(list(tmp_path.iterdir())) == 3
+        checkpoint.save_step(tmp_path, 3, np.array(3))
+        (left,) = tmp_path.glob(".*.fnet-tmp")
+        assert left.name.startswith(".alive.")
+    assert foreign.exists()
+
+
+def test_two_processes_that_save_in_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    code = (
+        "import sys; from fnet import checkpoint\nfor i in range(150): checkpoint.save_step(sys.argv[1], i, (1.0, i))"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, tmp_path], stderr=subprocess.PIPE) for _ in range(2)]
+    assert [writer.communicate(timeout=60)[1] for writer in writers] == [b"", b""]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000000148.npz", "step-0000000149.npz"]
 
 
 def test_the_step_just_written_is_not_deleted(tmp_path: Path) -> None:

@@ -1,55 +1,78 @@
-"""NumPy's own file formats, read as if by an enemy written: no pickle, and no more memory than the file can fill."""
+"""NumPy's file formats, read as untrusted input: no pickle, and no more memory than the file can fill."""
 
 import math
 import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from fnet.nn import Array
 
+__all__ = ["open_regular", "read_npy", "read_npz"]
+
 MAX_HEADER = 10_000  # bytes; NumPy's own limit
-MAX_RATIO = 100  # of a compressed file beyond 64 MiB, so that a small file cannot fill the memory
+MAX_RATIO = 100  # of a compressed file beyond MAX_SMALL, so that a small file cannot fill the memory
 MAX_SMALL = 64 << 20
+MAX_CODE_POINT = 0x10FFFF  # of Unicode
 
 
-def read_npy(path: str | Path, *, mmap: bool = False) -> Array:
-    """The array in a `.npy` file, read-only; with `mmap` its data stay on disk until they are used.
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading. Pipes and devices, which could block or never end, are refused at once.
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: the file cannot be opened.
-        ValueError: it is damaged, or holds something other than plain numbers or strings.
+        ValueError: it is not a regular file.
     """
-    path = Path(path)
-    with path.open("rb") as file:
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115  # the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{path} is not a regular file, but a pipe or a device")
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for its writer
+
+
+def read_npy(path: str | Path, *, mmap: bool = False) -> Array:
+    """The array in a `.npy` file, read-only.
+
+    Args:
+        mmap: leave the data on disk until they are used. The file must not change as long as the array is in use: the
+            system ends a process that reads a mapped part of a file that has been cut off (SIGBUS).
+
+    Raises:
+        FileNotFoundError, IsADirectoryError, PermissionError: the file cannot be opened.
+        ValueError: it is not a regular file, is damaged, or holds something other than plain numbers or strings.
+    """
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         shape, fortran, dtype = _read_header(file, str(path))
         offset = file.tell()
         _check_size(str(path), shape, dtype, size - offset)
         order = "F" if fortran else "C"
         if mmap and math.prod(shape):
-            return np.memmap(path, dtype, "r", offset, shape, order)
+            return _checked_text(str(path), np.memmap(file, dtype, "r", offset, shape, order))
         data = np.fromfile(file, dtype, math.prod(shape))
-    array = data.reshape(shape, order=order)
-    array.flags.writeable = False
-    return array
+    return _checked_text(str(path), data.reshape(shape, order=order))
 
 
 def read_npz(path: str | Path, names: Collection[str] | None = None) -> dict[str, Array]:
-    """The arrays in an `.npz` file, or those of them that are named.
+    """The arrays in an `.npz` file, read-only, or those of them that are named.
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: the file cannot be opened.
-        ValueError: it is damaged, or an entry is, or declares more than the file can hold.
+        ValueError: it is not a regular file, or is damaged; an entry is damaged, or declares more than the file can
+            hold.
     """
-    path = Path(path)
     arrays: dict[str, Array] = {}
-    with path.open("rb") as raw:
+    with open_regular(path) as raw:
         size = os.fstat(raw.fileno()).st_size
         try:
             with zipfile.ZipFile(raw) as archive:
@@ -72,12 +95,12 @@ def _check_entries(source: str, entries: list[zipfile.ZipInfo], size: int) -> No
     for entry in entries:
         name = entry.filename
         if name in seen:
-            raise ValueError(f"{source} is damaged: entry {name!r} is there twice")
+            raise ValueError(f"{source} is damaged: it has two entries {name!r}")
         seen.add(name)
         if "/" in name or "\\" in name:
             raise ValueError(f"{source}: entry {name!r} is named like a path")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{source}: entry {name!r} is compressed in an unknown way")
+            raise ValueError(f"{source}: entry {name!r} is compressed by an unknown method")
         if entry.flag_bits & 1:
             raise ValueError(f"{source}: entry {name!r} is encrypted")
         total += entry.file_size
@@ -87,7 +110,7 @@ def _check_entries(source: str, entries: list[zipfile.ZipInfo], size: int) -> No
     if total > max(MAX_SMALL, MAX_RATIO * size) or total > 1100 * size:
         raise ValueError(
             f"{source}: {size} bytes that unpack to {total} look like a zip bomb; "
-            "write it with numpy.savez, not savez_compressed, if it is none"
+            "write a file that really is that sparse with numpy.savez, not savez_compressed"
         )
 
 
@@ -103,11 +126,9 @@ def _read_entry(file: IO[bytes], source: str, size: int) -> Array:
             raise ValueError(f"{source} is cut short")
         view[read : read + len(part)] = part
         read += len(part)
-    if file.read(1):  # which also makes zipfile check the sum of the entry
+    if file.read(1):  # which also makes zipfile check the CRC of the entry
         raise ValueError(f"{source} is longer than its header says")
-    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-    array.flags.writeable = False
-    return array
+    return _checked_text(source, np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C"))
 
 
 def _read_header(file: IO[bytes], source: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -139,3 +160,13 @@ def _check_size(source: str, shape: tuple[int, ...], dtype: np.dtype[Any], size:
         raise ValueError(f"{source} is damaged: {dtype}{list(shape)} takes {declared} bytes, but it has {size}")
     if max((*shape, len(shape) - 64), default=0) > np.iinfo(np.intp).max // max(dtype.itemsize, 1):
         raise ValueError(f"{source} is damaged: its shape is {shape}")
+
+
+def _checked_text(source: str, array: Array) -> Array:
+    """The array, read-only, if any text in it is Unicode."""
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.byteorder}u4")
+        if codes.max() > MAX_CODE_POINT:
+            raise ValueError(f"{source} is damaged: its text is not Unicode")
+    array.flags.writeable = False
+    return array

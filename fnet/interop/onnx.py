@@ -1,11 +1,11 @@
-"""ONNX: a whole classifier, from raw features to class and probabilities, as a graph that any ONNX runtime computes.
+"""ONNX: a whole classifier, from raw features to class and probabilities, as a graph for any ONNX runtime.
 
 The graph, of opset 13 and IR version 8, computes in float32 (and standardizes in float64 if the standardizer is)::
 
     features [batch, features] float32  ->  label [batch] int64 or string,  probabilities [batch, classes] float32
 
-Batch norm is folded into the linear layers. Standardization is not: where a mean is large against its standard
-deviation, `w x / std - w mean / std` would lose in float32 what `(x - mean) / std` keeps.
+Batch norm is folded into the linear layers. Standardization is not: where a mean is large compared with its standard
+deviation, `w x / std - w mean / std` would lose digits in float32 that `(x - mean) / std` keeps.
 """
 
 import json
@@ -19,9 +19,12 @@ import numpy.typing as npt
 import fnet
 from fnet import mlp
 from fnet.checkpoint import write_atomically
-from fnet.data import Standardizer
-from fnet.mlp import MLPConfig, Params
-from fnet.model import Model
+from fnet.data import Standardizer, feature_names
+from fnet.interop import missing
+from fnet.model import Model, checked, to_metadata
+from fnet.params import MLPConfig, Params
+
+__all__ = ["save_onnx", "to_onnx"]
 
 if TYPE_CHECKING:
     import onnx
@@ -42,22 +45,23 @@ def save_onnx(path: str | Path, model: Model) -> None:
 def to_onnx(model: Model) -> "onnx.ModelProto":
     """The classifier as an ONNX model, which computes `fnet.model.predict` and `fnet.model.predict_proba`.
 
-    Its metadata hold, as JSON, `classes` in the order of the probabilities, and `provenance`. Features that are not
-    finite, which `predict_proba` refuses, give NaN.
+    Its metadata hold, as JSON, `classes` in the order of the probabilities, and `provenance`; of a model of tables also
+    the names of the `features`, which are its input, encoded by `fnet.data.encode`. Features that are not finite, which
+    `predict_proba` refuses, give NaN here.
 
     Raises:
         ImportError: the package onnx is not installed.
-        ValueError: parameters that do not fit the model's config.
+        ValueError: the model does not pass `fnet.model.checked`; says what is wrong.
     """
     try:
         from onnx import TensorProto, helper
     except ImportError:
-        raise ImportError('ONNX needs the package onnx: python -m pip install "fnet[onnx]"') from None
+        raise missing("ONNX", "onnx", "onnx") from None
+    checked("cannot convert to ONNX", model)
     graph = _Graph()
     x = _standardize(graph, model.standardizer)
     members: list[str] = []
     for params, state in model.members:
-        mlp.check_params(model.config, params, state)
         logits = _network(graph, *mlp.fold_batch_norm(model.config, params, state), x)
         if model.temperature != 1:
             logits = graph.node("Div", logits, graph.constant(np.float32(model.temperature)))
@@ -70,7 +74,7 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
     inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", model.config.sizes[0]])]
     outputs = [
         helper.make_tensor_value_info("label", TensorProto.STRING if names else TensorProto.INT64, ["batch"]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", model.config.num_classes]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", model.config.num_outputs]),
     ]
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "fnet", inputs, outputs, graph.constants),
@@ -79,13 +83,16 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
         ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid("", OPSET)],
     )
-    notes = {"classes": list(model.classes), "provenance": dict(model.provenance)}
-    helper.set_model_props(proto, {name: json.dumps(note, sort_keys=True) for name, note in notes.items()})
+    metadata = to_metadata(model)
+    notes = {name: json.dumps(metadata[name], sort_keys=True) for name in ("classes", "provenance")}
+    if model.encoder is not None:
+        notes["features"] = json.dumps(feature_names(model.encoder))
+    helper.set_model_props(proto, notes)
     return proto
 
 
 class _Graph:
-    """Nodes and constants of a graph as they are added; what is added is known by the name that comes back."""
+    """The nodes and constants of a graph; each method adds one and returns its name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -107,7 +114,7 @@ class _Graph:
 
 
 def _standardize(graph: _Graph, standardizer: Standardizer) -> str:
-    """`(x - mean) / std`, in the precision of the standardizer, in float32."""
+    """`(x - mean) / std`, computed in the dtype of the standardizer; the result is float32."""
     from onnx import TensorProto
 
     wide = standardizer.mean.dtype == np.float64
@@ -128,7 +135,7 @@ def _network(graph: _Graph, config: MLPConfig, params: Params, x: str) -> str:
 
 
 def _activation(graph: _Graph, name: str, x: str) -> str:
-    """The activations of `fnet.nn`, of which opset 13 lacks two."""
+    """An activation of `fnet.nn`; opset 13 lacks silu and gelu."""
 
     def number(value: float) -> str:
         return graph.constant(np.float32(value))

@@ -12,31 +12,34 @@ from typing import Any
 
 import numpy as np
 
-from fnet import checkpoint, model
-from fnet.data import Standardizer
-from fnet.interop.torch import from_torch_state_dict, to_torch_state_dict
-from fnet.model import Model
+from fnet import checkpoint, tree
+from fnet.data import npy
+from fnet.interop import missing
+from fnet.interop.torch import counter_name, state_dict_names
+from fnet.model import Model, arrays, checked, from_metadata, to_metadata
 from fnet.nn import Array
-from fnet.tree import freeze
+
+__all__ = ["load_safetensors", "save_safetensors"]
 
 _KEY = "fnet"  # one entry for all: safetensors writes several in random order, and the same model gives the same bytes
-_MISSING = 'safetensors files need the package safetensors: python -m pip install "fnet[safetensors]"'
+_DTYPES = ("F32", "F64", "I64")  # that a model has
 
 
-def save_safetensors(path: str | Path, model_: Model) -> None:
+def save_safetensors(path: str | Path, model: Model) -> None:
     """Write a classifier to a file that `load_safetensors` reads; the same model gives the same bytes.
 
     Raises:
         ImportError: the package safetensors is not installed.
-        ValueError: the model is not as `fnet.model.checked` wants it, or its parameters do not fit its config.
+        ValueError: the model does not pass `fnet.model.checked`; says what is wrong.
         OSError: the file cannot be written; an old one is still there.
     """
     try:
         import safetensors.numpy
     except ImportError:
-        raise ImportError(_MISSING) from None
-    tensors = _tensors(model.checked(str(path), model_))
-    note = json.loads(json.dumps(model.to_metadata(model_)))
+        raise missing("the safetensors format", "safetensors", "safetensors") from None
+    # safetensors 0.8 writes an array as it lies in memory, so they are C-contiguous copies.
+    tensors = {name: np.array(view, order="C") for name, view in _views(checked(str(path), model)).items()}
+    note = json.loads(json.dumps(to_metadata(model)))
     note["sha256"] = _digest(tensors, note)
     checkpoint.write_atomically(path, safetensors.numpy.save(tensors, {_KEY: json.dumps(note, sort_keys=True)}))
 
@@ -51,57 +54,68 @@ def load_safetensors(path: str | Path) -> Model:
     """
     tensors, metadata = _read(path)
     try:
-        note = dict(json.loads(metadata[_KEY]))
+        note: Any = json.loads(metadata[_KEY])
         stored = note.pop("sha256")
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise ValueError(f"{path} is no model: it has no metadata of fnet, as save_safetensors writes them") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise ValueError(
+            f"{path} is not a model file of fnet: it has no metadata such as save_safetensors writes"
+        ) from None
     if _digest(tensors, note) != stored:
-        raise ValueError(f"{path} is damaged: its SHA-256 is not the one that was stored")
-    like = model.from_metadata(path, note)
-    expected = _tensors(like)
+        raise ValueError(f"{path} is damaged: its SHA-256 differs from the one that was stored")
+    like = from_metadata(path, note, len(tensors))
+    expected = _views(like)
     for name in sorted({*expected, *tensors}):
         want, got = _describe(expected.get(name)), _describe(tensors.get(name))
         if want != got:
-            raise ValueError(f"{path} is no model: {name} is {got}, but {want} is expected")
-    standardizer = Standardizer(tensors["standardizer.mean"], tensors["standardizer.std"])
-    try:
-        members = [from_torch_state_dict(like.config, _take(tensors, _prefix(i))) for i in range(len(like.members))]
-    except ValueError as error:
-        raise ValueError(f"{path} is no model: {error}") from None
-    return model.checked(str(path), like._replace(members=tuple(members), standardizer=freeze(standardizer)))
+            raise ValueError(f"{path} is not a model file of fnet: {name} is {got}, but {want} is expected")
+
+    def read(name: str) -> Array:
+        return np.array(tensors[name].T, order="C")
+
+    return checked(str(path), like._replace(**tree.freeze(tree.map(read, _names(like)))))
 
 
-def _tensors(model_: Model) -> dict[str, Array]:
-    """The arrays of the file. safetensors 0.8 writes an array as it lies in memory, so they are C-contiguous copies."""
-    mean, std = (np.array(array, order="C") for array in model_.standardizer)
-    tensors = {"standardizer.mean": mean, "standardizer.std": std}
-    for i, member in enumerate(model_.members):
-        for name, array in to_torch_state_dict(model_.config, *member).items():
-            tensors[_prefix(i) + name] = array
-    return tensors
+def _names(model: Model) -> dict[str, Any]:
+    """`fnet.model.arrays` with, in the place of each array, its name in the file."""
+    names = {field: _paths(field, value) for field, value in arrays(model).items()}
+    names["members"] = tuple(
+        tree.map(f"members.{i}.{{}}".format, state_dict_names(model.config)) for i in range(len(model.members))
+    )
+    return names
+
+
+def _paths(field: str, value: Any) -> Any:
+    pairs, treedef = tree.flatten_with_path(value)
+    return tree.unflatten(treedef, [field + path for path, _ in pairs])
+
+
+def _views(model: Model) -> dict[str, Array]:
+    """The arrays in the file, by name."""
+    views: dict[str, Array] = {}
+    for name, array in tree.zip_leaves(_names(model), arrays(model)):
+        views[name] = array.T
+        if name.endswith("running_var"):
+            views[counter_name(name)] = np.zeros((), np.int64)
+    return views
 
 
 def _read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """The arrays and the metadata of any safetensors file."""
+    """The arrays and the metadata of a safetensors file."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise ImportError(_MISSING) from None
+        raise missing("the safetensors format", "safetensors", "safetensors") from None
+    npy.open_regular(path).close()
     try:
         opened: Any = safe_open(path, framework="numpy")
         with opened as file:
             names: list[str] = file.keys()
+            for name in names:
+                if (dtype := file.get_slice(name).get_dtype()) not in _DTYPES:
+                    raise ValueError(f"{path} is not a model file of fnet: {name} is of type {dtype}")
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged, or no safetensors file: {error}") from None
-
-
-def _prefix(member: int) -> str:
-    return f"members.{member}."
-
-
-def _take(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from None
 
 
 def _describe(array: Array | None) -> str:
@@ -109,5 +123,5 @@ def _describe(array: Array | None) -> str:
 
 
 def _digest(tensors: Mapping[str, Array], note: Mapping[str, Any]) -> str:
-    arrays = {name: tensors[name] for name in sorted(tensors)}
-    return checkpoint.digest(arrays, json.dumps(note, sort_keys=True).encode()).hex()
+    named = {name: tensors[name] for name in sorted(tensors)}
+    return checkpoint.digest(named, json.dumps(note, sort_keys=True).encode()).hex()

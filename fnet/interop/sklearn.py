@@ -1,7 +1,7 @@
 """scikit-learn: `MLPClassifier`, an estimator like `sklearn.neural_network.MLPClassifier`.
 
 A shell over the pure functions: `fit` is `fnet.fit`, `partial_fit` is `fnet.train_step`, `predict_proba` is
-`fnet.model.predict_proba`. Importing it imports scikit-learn, which is the extra `sklearn`.
+`fnet.model.predict_proba`. Importing this module imports scikit-learn.
 """
 
 # ruff: noqa: N803  # scikit-learn calls the features X
@@ -15,12 +15,12 @@ from typing import Any, Self
 import numpy as np
 
 import fnet
-from fnet import data, model, training
-from fnet import random as frandom
+from fnet import data, losses, mlp, model, random, training
 from fnet.data import Dataset, Labels, Standardizer
-from fnet.mlp import MLPConfig
+from fnet.interop import missing
 from fnet.model import Model
 from fnet.nn import Array
+from fnet.params import MLPConfig
 from fnet.training import TrainConfig, TrainState
 
 try:
@@ -29,7 +29,9 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError:
-    raise ImportError('MLPClassifier needs scikit-learn: python -m pip install "fnet[sklearn]"') from None
+    raise missing("MLPClassifier", "scikit-learn", "sklearn") from None
+
+__all__ = ["MLPClassifier"]
 
 BATCH_SIZE = 64  # of batch_size="auto"
 
@@ -40,8 +42,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     Parameters have scikit-learn's names where its `MLPClassifier` has them, and those of `fnet.MLPConfig` and
     `fnet.TrainConfig` otherwise. `scripts/compare_sklearn.py` compares the two with their defaults.
 
-    Fitted on float32, the network computes in float32; on anything else in float64, as that of scikit-learn, in up to
-    twice the time.
+    Fitted on float32, the network computes in float32; fitted on anything else, in float64, like scikit-learn's, in up
+    to twice the time.
 
     >>> X, y = [[0.0], [0.1], [0.9], [1.0]], ["no", "no", "yes", "yes"]
     >>> MLPClassifier(random_state=0).fit(X, y).predict([[-0.5], [1.5]])
@@ -50,29 +52,31 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     Args:
         hidden_layer_sizes: widths of the hidden layers; `()` is softmax regression.
         activation: one of `fnet.nn.ACTIVATION_NAMES`.
-        batch_norm: a batch norm in each hidden layer.
+        batch_norm: batch norm in each hidden layer.
         dropout: the share of hidden units that is dropped in training.
-        solver: "adam" or "sgd", the latter with a momentum of 0.9.
-        learning_rate_init: the learning rate; its peak, where there is a schedule.
-        schedule: of the learning rate: "constant", "cosine", "warmup_cosine" or "onecycle", over `max_iter` epochs.
+        solver: "adam", or "sgd" with a momentum of 0.9.
+        learning_rate_init: the learning rate; with a schedule, its peak.
+        schedule: of the learning rate over `max_iter` epochs: "constant", "cosine", "warmup_cosine" or "onecycle".
         weight_decay: decoupled, see `fnet.adam_update`.
         label_smoothing: see `fnet.losses.label_targets`.
-        batch_size: rows a step; "auto" is 64. A larger one than there are rows is all rows.
-        max_iter: epochs.
-        class_weight: None, a dict of weights, or "balanced", which counts rows whatever their weights.
-        standardize: standardize the features with the means and standard deviations of the training rows (in
-            `partial_fit`, of the first call), without weights; otherwise put a `StandardScaler` in front.
+        batch_size: rows per step, at most all; "auto" is 64.
+        max_iter: the number of epochs.
+        class_weight: None, a dict of weights, or "balanced": the inverse of the weight of all rows of the class.
+        standardize: standardize the features with the unweighted means and standard deviations of the training rows
+            (of the first call, in `partial_fit`); without it, put a `StandardScaler` in front.
         early_stopping: set a stratified `validation_fraction` of the rows aside, stop after `n_iter_no_change` epochs
             without a lower loss on them, and keep the parameters of the best epoch; in `fit` only.
         validation_fraction, n_iter_no_change: see `early_stopping`.
-        random_state: an int makes everything reproducible, to the bit.
+        engine: of `fit`: "numpy"; "numba", several times as fast on small networks; or "auto", Numba where it is
+            installed. The two agree to rounding.
+        random_state: an int makes everything reproducible, to the bit, with one engine on one machine.
 
     Attributes:
         classes_: the classes, sorted, in the order of the probabilities.
-        model_: the classifier as a `fnet.model.Model` of raw features, which `fnet.model.save`, `fnet.interop.onnx`
-            and `fnet.interop.safetensors` write; its classes are ints or strings.
+        model_: the classifier as a `fnet.Model` of raw features, for `fnet.save_model`, `fnet.interop.onnx` and
+            `fnet.interop.safetensors`; its classes are ints or strings.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
-        n_iter_: epochs made.
+        n_iter_: the number of epochs trained.
         loss_curve_: the training loss of each epoch.
         validation_scores_: with `early_stopping` the validation accuracy after each epoch, otherwise None.
     """
@@ -96,6 +100,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        engine: str = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -114,10 +119,11 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.engine = engine
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train a new network.
+        """Train a new network. A call that fails leaves the estimator unfitted.
 
         Args:
             X: features, `[rows, features]`.
@@ -125,24 +131,26 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             sample_weight: `[rows]`, not negative. A row of weight 0 counts as absent.
 
         Raises:
-            TypeError, ValueError: parameters or data that are not allowed; fewer than 2 classes.
+            TypeError, ValueError: parameters or data are not allowed; there are fewer than 2 classes.
             fnet.NonFiniteLossError: the loss is infinite or not a number.
         """
+        for name in [name for name in vars(self) if name.endswith("_") and not name.endswith("__")]:
+            delattr(self, name)
         x, labels = self._checked(X, y, reset=True)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         weights = self._weights(codes, sample_weight)
         rows = np.flatnonzero(weights)
         if (count := len(np.unique(codes[rows]))) < 2:
-            raise ValueError(f"training needs rows of 2 classes or more, but got {count} class")
+            raise ValueError(f"training needs rows of 2 or more classes, but got {count} class")
         self._key = self._new_key()
-        init_key, split_key, key = frandom.split(self._key, 3)
+        split_key, key = random.split(self._key)
         valid = None
         if self.early_stopping:
-            # Row numbers in the place of features, so that the weights can follow.
+            # Row numbers take the place of features, so that the weights are split too.
             numbers = Dataset(rows, codes[rows])
             rows, valid = (part.x for part in data.train_test_split(split_key, numbers, self.validation_fraction))
         train_config = self._train_config(len(rows))
-        classifier, train_state = self._start(init_key, train_config, x[rows])
+        classifier = self._new_model(x[rows])
 
         def dataset(rows: Array) -> Dataset:
             return Dataset(_features(classifier, x[rows]), codes[rows])
@@ -153,12 +161,15 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             dataset(rows),
             None if valid is None else dataset(valid),
             key=key,
-            train_state=train_state,
+            engine=self.engine,
             sample_weight=weights[rows],
         )
         records: list[fnet.EpochRecord] = []
-        for train_state, record in epochs:  # noqa: B007
+        train_state = None
+        for end_of_epoch, record in epochs:
+            train_state = end_of_epoch
             records.append(record)
+        assert train_state is not None  # there is at least one epoch
         self.n_iter_ = len(records)
         self.loss_curve_ = [record.train_loss for record in records]
         self.validation_scores_ = [record.valid_accuracy for record in records] if self.early_stopping else None
@@ -167,20 +178,22 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Go on training: one pass over the given rows, at a constant learning rate.
+        """Continue training with one pass over the given rows, at a constant learning rate.
+
+        A call that fails leaves the network as it was.
 
         Args:
-            X, y, sample_weight: as in `fit`, but not every class needs to be there.
-            classes: in the first call, all classes that will ever be.
+            X, y, sample_weight: as in `fit`, but not every class needs to occur.
+            classes: in the first call, all classes that will ever occur.
 
         Raises:
-            TypeError, ValueError: as `fit`; a label that is none of the classes; one row alone with batch norm.
+            TypeError, ValueError: as `fit`; a label is not among the classes; a single row with batch norm.
             fnet.NonFiniteLossError: the loss is infinite or not a number.
         """
         first = not hasattr(self, "model_")
         x, labels = self._checked(X, y, reset=first)
         if self.class_weight == "balanced":
-            raise ValueError('partial_fit sees a part of the rows, so class_weight="balanced" has no meaning for it')
+            raise ValueError('class_weight="balanced" needs all rows, but partial_fit sees some; pass a dict instead')
         if first:
             if classes is None:
                 raise ValueError("the first call of partial_fit needs all classes: classes=numpy.unique(y_of_all_rows)")
@@ -193,12 +206,13 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         weights = self._weights(codes, sample_weight)
         rows = np.flatnonzero(weights)
         train_config = dataclasses.replace(self._train_config(len(rows)), schedule="constant")
-        init_key, order_key, step_key = frandom.split(frandom.fold_in(self._key, self.n_iter_), 3)
+        init_key, order_key, step_key = random.split(random.fold_in(self._key, self.n_iter_), 3)
         if first:
-            classifier, train_state = self._start(init_key, train_config, x[rows])
+            classifier = self._new_model(x[rows])
+            train_state = fnet.init_train_state(init_key, classifier.config, train_config)
         else:
             classifier, train_state = self.model_, self._train_state
-        rows = rows[frandom.permutation(order_key, len(rows))]
+        rows = rows[random.permutation(order_key, len(rows))]
         loss = 0.0
         slices = data.batch_slices(len(rows), train_config.batch_size, min_size=2 if self.batch_norm else 1)
         for i, part in enumerate(slices):
@@ -209,7 +223,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
                 train_state,
                 _features(classifier, x[batch]),
                 codes[batch],
-                key=frandom.fold_in(step_key, i),
+                key=random.fold_in(step_key, i),
                 sample_weight=weights[batch],
             )
             loss += metrics.loss * metrics.count
@@ -234,23 +248,44 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             sklearn.exceptions.NotFittedError: before `fit`.
             ValueError: X is not finite numbers `[rows, features]`.
         """
-        check_is_fitted(self, "model_")
-        x: Any = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        x = self._checked_features(X)
         return model.predict_proba(self.model_, x)
 
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithms of `predict_proba`, finite even where a probability rounds to 0.
+
+        Raises:
+            sklearn.exceptions.NotFittedError, ValueError: as `predict_proba`.
+        """
+        x = self._checked_features(X)
+        (member,) = self.model_.members
+        return losses.log_softmax(mlp.predict_logits(self.model_.config, *member, _features(self.model_, x)))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def _checked_features(self, X: Any) -> Array:
+        check_is_fitted(self)
+        _refuse_masked(X=X)
+        x: Any = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return x
+
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+        _refuse_masked(X=X, y=y)
         checked: Any = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=reset)
         check_classification_targets(checked[1])
         return checked
 
     def _weights(self, codes: Labels, sample_weight: Any) -> Array:
         """The weight of each row: its own times that of its class."""
-        if sample_weight is None:
-            sample_weight = np.ones(len(codes))
-        per_class: Any = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[codes])
-        weights = training.example_weights(
-            TrainConfig(class_weight=per_class), codes, len(self.classes_), sample_weight
-        )
+        _refuse_masked(sample_weight=sample_weight)
+        weights = np.array(np.ones(len(codes)) if sample_weight is None else sample_weight)
+        if weights.dtype.kind not in "fiub":
+            raise TypeError(f"sample_weight must be numbers, but got dtype {weights.dtype}")
+        per_class: Any = self.class_weight
+        if per_class != "balanced":
+            per_class = compute_class_weight(per_class, classes=self.classes_, y=self.classes_)
+        weights = training.example_weights(TrainConfig(class_weight=per_class), codes, len(self.classes_), weights)
         if weights is None or not weights.any():
             raise ValueError("the weights of all rows are zero")
         return weights
@@ -269,8 +304,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             patience=operator.index(self.n_iter_no_change) if self.early_stopping else None,
         )
 
-    def _start(self, key: frandom.Key, train_config: TrainConfig, x: Array) -> tuple[Model, TrainState]:
-        """A new network for features such as x, and the state of its training."""
+    def _new_model(self, x: Array) -> Model:
+        """A model without networks for features such as x."""
         hidden, dtype = np.atleast_1d(self.hidden_layer_sizes).tolist(), x.dtype.name
         config = MLPConfig(
             sizes=(x.shape[1], *hidden, len(self.classes_)),
@@ -284,15 +319,20 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         else:
             standardizer = Standardizer(np.zeros(x.shape[1], dtype), np.ones(x.shape[1], dtype))
         classes = tuple(name if isinstance(name, int | str) else str(name) for name in self.classes_.tolist())
-        train_state = fnet.init_train_state(key, config, train_config)
-        return Model(config, (), standardizer, classes), train_state
+        return Model(config, (), standardizer, classes)
 
     def _keep(self, classifier: Model, train_state: TrainState) -> None:
         self._train_state = train_state
         self.model_ = classifier._replace(members=((train_state.params, train_state.state),))
 
-    def _new_key(self) -> frandom.Key:
-        return frandom.key(int(check_random_state(self.random_state).randint(2**31)))
+    def _new_key(self) -> random.Key:
+        return random.key(int(check_random_state(self.random_state).randint(2**31)))
+
+
+def _refuse_masked(**arrays: Any) -> None:
+    for name, array in arrays.items():
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill it first, with .filled(...)")
 
 
 def _features(classifier: Model, x: Array) -> Array:

@@ -1,10 +1,10 @@
 """TensorBoard: a run as a folder of event files, with its curves, hyper-parameters and confusion matrix.
 
-Each run is a subfolder of one directory, so that `tensorboard --logdir DIRECTORY` draws them over each other::
+Each run is a subfolder of one directory, so that `tensorboard --logdir DIRECTORY` draws them in one picture::
 
-    loss/train, loss/validation, accuracy/train, accuracy/validation, learning_rate    scalars, the step is the epoch
+    loss/train, loss/validation, accuracy/train, accuracy/validation, learning_rate    scalars; the step is the epoch
     confusion_matrix                                                                   an image
-    the HPARAMS tab                                                                    a row a run, with its metrics
+    the HPARAMS tab                                                                    a row per run, with its metrics
 
 The package tensorboard writes them, without TensorFlow.
 """
@@ -24,10 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fnet import plots
+from fnet.interop import missing
 from fnet.training import EpochRecord
 
-# The names of PyTorch's users, where a run is one folder. Keras writes `epoch_loss` to two folders, train and
-# validation, which are two runs; it would double the list of runs, and no row of HPARAMS would have both.
+__all__ = ["add_confusion_matrix", "check_installed", "open_run", "write_run"]
+
+# The names that PyTorch users write, with one folder per run. Keras writes `epoch_loss` to two folders, train and
+# validation, which are two runs: the list of runs would be twice as long, and no row of HPARAMS would have both.
 _TAGS = {
     "loss/train": "train_loss",
     "loss/validation": "valid_loss",
@@ -35,14 +38,14 @@ _TAGS = {
     "accuracy/validation": "valid_accuracy",
     "learning_rate": "learning_rate",
 }
-_SUFFIX = ".fnet"  # of the event files written here, the only files that are ever removed
+_SUFFIX = ".fnet"  # of the event files written here, the only files that are removed
 
 
 def check_installed() -> None:
-    """For programs that would rather know it before they train.
+    """Check that the packages are there, before a long training.
 
     Raises:
-        ImportError: tensorboard or matplotlib, which draws the confusion matrix, is not installed.
+        ImportError: tensorboard, or matplotlib, which draws the confusion matrix, is not installed.
     """
     _library()
 
@@ -57,11 +60,11 @@ def write_run(
     classes: Sequence[int | str] = (),
     title: str = "",
 ) -> None:
-    """Write a run that is over: see `open_run`, and `add_confusion_matrix` for matrix, classes and title.
+    """Write a finished run: see `open_run`, and `add_confusion_matrix` for matrix, classes and title.
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
-        ValueError: a name that is no path below the directory, or classes that are not those of the matrix.
+        ValueError: the name is not a path below the directory, or the classes do not fit the matrix.
         OSError: the files cannot be written.
     """
     with open_run(directory, name, records, hparams=hparams):
@@ -75,21 +78,22 @@ def write_run(
 def open_run(
     directory: str | Path, name: str, records: Sequence[EpochRecord] = (), *, hparams: Mapping[str, Any]
 ) -> Generator[Callable[[EpochRecord], None]]:
-    """A function that adds an epoch to a run, which a TensorBoard that is open shows soon after.
+    """A function that adds an epoch to a run; an open TensorBoard shows it soon after.
 
-    It replaces what was written here before under that name or below it. So a run that is resumed gives the records
-    of its first part again, and no point is there twice.
+    Replaces what was written here before under that name or below it. So a resumed run passes the records of its first
+    part again, and no point is there twice.
 
     Args:
         name: of the subfolder, which is the run's name in TensorBoard; `a/b` is a run in the folder of another.
-        records: finished epochs to begin with. On TensorBoard's time axes they lie before now, by their seconds of
-            training (0 where those are not known); those added later are at the time when they are added.
-        hparams: what the columns of HPARAMS show. Numbers, bools and strings go as they are, None is left blank, and
-            anything else becomes a string, so `dataclasses.asdict` of a config will do. Empty: no row for this run.
+        records: finished epochs to begin with. TensorBoard's time axes show them before now, by their seconds of
+            training (0 where those are not known), and later ones at the time when they are added.
+        hparams: the columns of HPARAMS. Numbers, bools and strings are written as they are, None is left blank, and
+            anything else is converted to a string, so `dataclasses.asdict` of a config is fine. Empty: no row for this
+            run.
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
-        ValueError: a name that is no path below the directory.
+        ValueError: the name is not a path below the directory.
         OSError: the file cannot be written.
     """
     folder = _folder(directory, name)
@@ -107,8 +111,8 @@ def open_run(
         now = time.time()
         left = sum(record.seconds for record in records)  # seconds of training up to now
         if hparams:
-            # No list of the experiment's parameters and metrics goes with them: TensorBoard takes the first that it
-            # finds for all runs of the directory, and without one it gathers them from the runs.
+            # Without a list of the experiment's parameters and metrics: TensorBoard would use the first list that it
+            # finds for all runs of the directory; without one it gathers them from the runs.
             values = {key: _hparam(value) for key, value in hparams.items() if value is not None}
             write(now - left, summary=library.hparams.hparams_pb(values, trial_id=name, start_time_secs=now - left))
         for record in records:
@@ -126,10 +130,10 @@ def add_confusion_matrix(
     step: int,
     title: str = "",
 ) -> None:
-    """Add the picture of `fnet.plots.confusion_matrix` to a run that `write_run` or `open_run` has written.
+    """Add the picture of `fnet.plots.confusion_matrix` to a run that `write_run` or `open_run` wrote.
 
     Args:
-        matrix: `[classes, classes]`, rows the truth, from `fnet.metrics.confusion_matrix`.
+        matrix: `[classes, classes]`, true classes in rows, from `fnet.metrics.confusion_matrix`.
         classes: their names.
         step: the number of epochs after which it was measured.
 
@@ -151,7 +155,7 @@ def add_confusion_matrix(
 
 
 class _Library(NamedTuple):
-    """The modules of tensorboard that are used here, which have no types; none of them needs TensorFlow."""
+    """The modules of tensorboard that are used here, which have no types; none needs TensorFlow."""
 
     events: Any
     summaries: Any
@@ -169,21 +173,19 @@ def _library() -> _Library:
             importlib.import_module("tensorboard.plugins.hparams.summary_v2"),
         )
     except ImportError:
-        raise ImportError(
-            'TensorBoard needs tensorboard and matplotlib: python -m pip install "fnet[tensorboard]"'
-        ) from None
+        raise missing("TensorBoard", "tensorboard and matplotlib", "tensorboard") from None
 
 
 @contextlib.contextmanager
 def _event_file(folder: Path) -> Generator[Callable[..., None]]:
     """A function that appends an event to a new file, at once.
 
-    Not by tensorboard's own `EventFileWriter`: that imports TensorFlow where it is installed, which takes seconds, and
-    it writes in a thread, whose errors come late.
+    Not by tensorboard's `EventFileWriter`, which imports TensorFlow where that is installed, for seconds, and writes in
+    a thread, whose errors come late.
     """
     library = _library()
     folder.mkdir(parents=True, exist_ok=True)
-    # Readers take the files of a folder in the order of their names, and go by "tfevents".
+    # Readers look for "tfevents" in the names, and read the files of a folder in the order of their names.
     with (folder / f"events.out.tfevents.{time.time_ns()}{_SUFFIX}").open("xb") as file:
         writer = library.records.RecordWriter(file)
 
@@ -198,15 +200,15 @@ def _event_file(folder: Path) -> Generator[Callable[..., None]]:
 def _folder(directory: str | Path, name: str) -> Path:
     path = Path(name)
     if not path.parts or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"the name of a run must be that of a folder below {directory}, but got {name!r}")
+        raise ValueError(f"the name of a run must be a path below {directory}, but got {name!r}")
     return Path(directory) / path
 
 
 def _hparam(value: Any) -> bool | float | str:
     if isinstance(value, (bool, np.bool_)):
         return bool(cast(Any, value))
-    if isinstance(value, Real) and math.isfinite(value):  # JSON, by which TensorBoard shows it, has no other numbers
+    if isinstance(value, Real) and math.isfinite(value):  # TensorBoard shows it as JSON, which has no other numbers
         return float(value)
-    if isinstance(value, (list, tuple)):  # alike, for JSON makes lists of tuples
+    if isinstance(value, (list, tuple)):  # the same, since JSON converts tuples to lists
         return ", ".join(map(str, cast(Sequence[Any], value)))
     return str(value)

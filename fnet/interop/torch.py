@@ -8,7 +8,7 @@ The modules of the `nn.Sequential`, in order, are::
     Linear
 
 The activation "identity" is `nn.Identity()`, and "gelu" `nn.GELU(approximate="tanh")`. A module's position is the
-number in the names of its arrays, and weights are `[out, in]`, as PyTorch has them. Only `sequential` needs PyTorch.
+number in the names of its arrays, and weights are `[out, in]`, as in PyTorch. Only `sequential` needs PyTorch.
 """
 
 import itertools
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnet import mlp, nn, tree
-from fnet import random as frandom
-from fnet.mlp import Layer, MLPConfig, Params, State
+from fnet import nn, tree
 from fnet.nn import Array, BatchNorm, BatchNormState, Linear
+from fnet.params import Layer, MLPConfig, Params, State, check_params, param_shapes
+
+__all__ = ["counter_name", "from_torch_state_dict", "sequential", "state_dict_names", "to_torch_state_dict"]
 
 if TYPE_CHECKING:
     import torch
@@ -30,23 +31,23 @@ def to_torch_state_dict(config: MLPConfig, params: Params, state: State) -> dict
     """The arrays that `sequential(config).load_state_dict` takes once `torch.as_tensor` has made them tensors.
 
     >>> config = MLPConfig(sizes=(4, 8, 3), batch_norm=False)
-    >>> to_torch_state_dict(config, *mlp.init(frandom.key(0), config))["0.weight"].shape
+    >>> to_torch_state_dict(config, *param_shapes(config))["0.weight"].shape
     (8, 4)
 
     Returns:
-        New arrays, C-contiguous and writable: of each linear layer `weight` `[out, in]` and `bias` `[out]`; of each
-        batch norm `weight`, `bias`, `running_mean`, `running_var` `[features]` and `num_batches_tracked`, an int64 that
-        is 0, since nothing here counts batches and PyTorch does not use it at a fixed momentum.
+        New arrays, C-contiguous and writable: for each linear layer `weight` `[out, in]` and `bias` `[out]`; for each
+        batch norm `weight`, `bias`, `running_mean`, `running_var` `[features]` and `num_batches_tracked`, an int64 of
+        0, since fnet does not count batches and PyTorch does not use the count at a fixed momentum.
 
     Raises:
         ValueError: params or state do not fit the config.
     """
-    mlp.check_params(config, params, state)
+    check_params(config, params, state)
     out: dict[str, Array] = {}
-    for name, leaf in tree.zip_leaves(_names(config), (params, state)):
+    for name, leaf in tree.zip_leaves(state_dict_names(config), (params, state)):
         out[name] = np.array(leaf.T, order="C")
         if name.endswith("running_var"):
-            out[_count_name(name)] = np.zeros((), np.int64)
+            out[counter_name(name)] = np.zeros((), np.int64)
     return out
 
 
@@ -62,10 +63,10 @@ def from_torch_state_dict(config: MLPConfig, state_dict: Mapping[str, Any]) -> t
         TypeError: an array is not of real numbers.
         ValueError: arrays are missing, unexpected, of another shape, or not finite; names them.
     """
-    like = mlp.init(frandom.key(0), config)
-    names = _names(config)
+    like = param_shapes(config)
+    names = state_dict_names(config)
     needed = set(tree.leaves(names))
-    ignored = {_count_name(name) for name in needed if name.endswith("running_var")}
+    ignored = {counter_name(name) for name in needed if name.endswith("running_var")}
     missing, unexpected = sorted(needed - set(state_dict)), sorted(set(state_dict) - needed - ignored)
     if missing or unexpected:
         raise ValueError(
@@ -99,7 +100,7 @@ def sequential(config: MLPConfig) -> "torch.nn.Sequential":
     try:
         import torch
     except ImportError:
-        raise ImportError("sequential needs the package torch: python -m pip install torch") from None
+        raise ImportError("sequential needs torch: python -m pip install torch") from None
 
     activation = {
         "relu": torch.nn.ReLU,
@@ -125,7 +126,7 @@ def sequential(config: MLPConfig) -> "torch.nn.Sequential":
     return torch.nn.Sequential(*modules)
 
 
-def _names(config: MLPConfig) -> tuple[Any, Any]:
+def state_dict_names(config: MLPConfig) -> tuple[Any, Any]:
     """`(params, state)` with, in the place of each array, its name in the state dict."""
     first, stride = bool(config.input_dropout), 2 + bool(config.batch_norm) + bool(config.dropout)
     params: list[Layer] = []
@@ -145,12 +146,13 @@ def _at(position: int, name: str) -> Any:
     return f"{position}.{name}"
 
 
-def _count_name(name: str) -> str:
+def counter_name(name: str) -> str:
     """The name of the counter that PyTorch keeps beside a running variance."""
     return name.replace("running_var", "num_batches_tracked")
 
 
 def _to_array(value: Any) -> Array:
     if hasattr(value, "detach"):
-        value = value.detach().cpu().double()  # exact for all its floats, of which NumPy lacks bfloat16
+        value = value.detach().cpu()
+        value = value if value.is_complex() else value.double()  # exact for all floats, of which NumPy lacks bfloat16
     return np.asarray(value)

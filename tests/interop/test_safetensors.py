@@ -1,7 +1,9 @@
 """fnet.interop.safetensors: a classifier in one file, bit for bit, and nothing else taken for one."""
 
 import json
+import os
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -48,7 +50,7 @@ def parts(path):
     [
         {},
         {"members": 12, "classes": (7, -1, 3)},
-        {"classes": (1, "1", "")},
+        {"classes": ("1", "", "größer")},
         {"batch_norm": False, "input_dropout": 0.1, "activation": "selu"},
         {"sizes": (4, 3), "dtype": "float64"},
         {"standardizer_dtype": "float64"},
@@ -123,16 +125,27 @@ def test_foreign_files(tmp_path):
             load_safetensors(path)
 
     path.write_text("epoch,loss\n1,0.5\n" * 9)
-    refused("no safetensors file")
+    refused("not a safetensors file")
     np.savez(path.with_suffix(".npz"), x=np.zeros(9))
     path.with_suffix(".npz").rename(path)
-    refused("no safetensors file")
+    refused("not a safetensors file")
     array = {"w": np.zeros((2, 2), np.float32)}
-    for metadata in (None, {"format": "pt"}, {"fnet": "{"}, {"fnet": "[]"}, {"fnet": "7"}, {"fnet": "{}"}):
+    for metadata in (
+        None,
+        {"format": "pt"},
+        {"fnet": "{"},
+        {"fnet": "[]"},
+        {"fnet": "7"},
+        {"fnet": "{}"},
+        {"fnet": "null"},
+    ):
         library.save_file(array, path, metadata)
-        refused("no metadata of fnet")
+        refused("no metadata such as save_safetensors writes")
     write(path, array, {"format": "fnet classifier 99"})
     refused("format is 'fnet classifier 99'")
+    path.unlink()
+    os.mkfifo(path)
+    refused("is not a regular file")
     with pytest.raises(FileNotFoundError):
         load_safetensors(tmp_path / "none.safetensors")
     with pytest.raises(OSError):  # noqa: PT011  # another on each system
@@ -161,8 +174,50 @@ def test_arrays_that_do_not_fit(tmp_path):
     refused("variance", **{var: -tensors[var]})
     refused("not positive", **{"standardizer.std": np.zeros(4, np.float32)})
     write(path, tensors, note, sign=False)
-    with pytest.raises(ValueError, match="no metadata of fnet"):
+    with pytest.raises(ValueError, match="no metadata such as"):
         load_safetensors(path)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "BF16", "F16", "BOOL", "C64"])
+def test_other_types_are_refused(dtype, tmp_path):
+    path = tmp_path / "model.safetensors"
+    size = {"BF16": 2, "F16": 2, "C64": 8}.get(dtype, 1)
+    header = json.dumps({"w": {"dtype": dtype, "shape": [2], "data_offsets": [0, 2 * size]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2 * size))
+    with pytest.raises(ValueError, match=rf"model\.safetensors is not a model file of fnet: w is of type {dtype}"):
+        load_safetensors(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"standardizer_dtype": "(50000000,)f8"}, "its standardizer_dtype is"),
+        ({"standardizer_dtype": "S1000000000"}, "its standardizer_dtype is"),
+        ({"config": {"sizes": [1] * 100_000 + [3]}}, "cannot be 1 networks of 100000 layers"),
+        ({"config": {"sizes": [4, 10**9, 3]}}, "cannot hold 1 networks of 9000000003 parameters"),
+        ({"members": 10**9}, "cannot be 1000000000 networks"),
+        ({"classes": [1.5, None, 2]}, "the classes are not all integers or all strings"),
+        ({"classes": "abc"}, "its classes is 'abc'"),
+        ({"temperature": 1e-300}, "the temperature of the model is 1e-300"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_metadata_that_describe_another_model(changes, message, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_safetensors(path, classifier())
+    tensors, note = parts(path)
+    write(path, tensors, {**note, **changes})
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=rf"model\.safetensors.*{message}"):
+        load_safetensors(path)
+    assert time.perf_counter() - started < 1
+
+
+def test_models_that_are_not_sound_are_not_saved(tmp_path):
+    for bad in (classifier()._replace(members=()), classifier(classes=("a", "a", "b"))):
+        with pytest.raises(ValueError, match=r"model\.safetensors: the (model has no network|classes are not)"):
+            save_safetensors(tmp_path / "model.safetensors", bad)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_error_without_the_package(tmp_path, monkeypatch):
@@ -171,5 +226,7 @@ def test_the_error_without_the_package(tmp_path, monkeypatch):
     for name in ("safetensors", "safetensors.numpy"):
         monkeypatch.setitem(sys.modules, name, None)
     for call in (lambda: save_safetensors(path, classifier()), lambda: load_safetensors(path)):
-        with pytest.raises(ImportError, match=r'pip install "fnet\[safetensors\]"'):
+        with pytest.raises(
+            ImportError, match="the safetensors format needs safetensors: python -m pip install safetensors"
+        ):
             call()

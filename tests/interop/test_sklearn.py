@@ -25,6 +25,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted
 
 from fnet.interop import sklearn as interop
 
@@ -130,17 +131,14 @@ def test_model_is_the_estimator():
 def test_fit_is_the_pure_functions():
     network: dict[str, Any] = {"activation": "gelu", "batch_norm": True, "dropout": 0.2}
     training: dict[str, Any] = {"batch_size": 50, "weight_decay": 0.1, "label_smoothing": 0.1, "schedule": "onecycle"}
-    fitted = MLPClassifier((8, 5), max_iter=3, random_state=4, solver="sgd", **network, **training).fit(
-        IRIS, IRIS_LABELS
-    )
+    arguments = {"max_iter": 3, "random_state": 4, "solver": "sgd", "engine": "numpy", **network, **training}
+    fitted = MLPClassifier((8, 5), **arguments).fit(IRIS, IRIS_LABELS)
     config = fnet.MLPConfig(sizes=(4, 8, 5, 3), dtype="float64", **network)
     assert fitted.model_.config == config
     seed = int(np.random.RandomState(4).randint(2**31))
-    init_key, _, key = fnet.random.split(fnet.random.key(seed), 3)
+    _, key = fnet.random.split(fnet.random.key(seed))
     train_config = fnet.TrainConfig(epochs=3, optimizer="sgd", learning_rate=3e-3, **training)
-    start = fnet.init_train_state(init_key, config, train_config)
-    data = fnet.Dataset(IRIS, IRIS_LABELS)
-    *_, (end, record) = fnet.fit(config, train_config, data, key=key, train_state=start)
+    *_, (end, record) = fnet.fit(config, train_config, fnet.Dataset(IRIS, IRIS_LABELS), key=key)
     assert_trees_equal(fitted.model_.members[0], (end.params, end.state))
     assert_trees_equal(fitted._train_state, end)
     assert fitted.loss_curve_[-1] == record.train_loss
@@ -162,6 +160,18 @@ def test_random_state():
     assert not np.array_equal(probabilities(), probabilities(random_state=1))
     shared = np.random.RandomState(0)
     assert not np.array_equal(probabilities(random_state=shared), probabilities(random_state=shared))
+
+
+def test_engines_agree():
+    pytest.importorskip("numba")
+    numpy, numba, auto = (
+        MLPClassifier(**SMALL, engine=engine).fit(IRIS, NAMES).predict_proba(IRIS)
+        for engine in ("numpy", "numba", "auto")
+    )
+    np.testing.assert_allclose(numba, numpy, rtol=1e-9)
+    np.testing.assert_array_equal(auto, numba)
+    with pytest.raises(ValueError, match="engine"):
+        MLPClassifier(engine="fast").fit(IRIS, NAMES)
 
 
 def test_early_stopping():
@@ -192,7 +202,8 @@ def test_standardize():
 
 
 def test_rows_of_weight_zero_are_absent():
-    weights = np.tile([1.0, 1.0, 0.0], 50)
+    weights = np.tile([1.0, 1.0, 0.0], 50) * (IRIS_LABELS != 1)
+    weights[50:60] = 1  # a class of few rows
     for arguments in ({"early_stopping": True, "batch_norm": True, "dropout": 0.1}, {"standardize": True}):
         estimator = MLPClassifier(**SMALL, **arguments)
         weighted = clone(estimator).fit(IRIS, NAMES, weights).predict_proba(IRIS)
@@ -201,6 +212,11 @@ def test_rows_of_weight_zero_are_absent():
         weighted = clone(estimator).partial_fit(IRIS, NAMES, np.unique(NAMES), weights).loss_curve_
         without = clone(estimator).partial_fit(IRIS[weights > 0], NAMES[weights > 0], np.unique(NAMES)).loss_curve_
         np.testing.assert_array_equal(weighted, without)
+    balanced = MLPClassifier(**SMALL, class_weight="balanced")
+    weighted = clone(balanced).fit(IRIS, NAMES, weights).predict_proba(IRIS)
+    without = clone(balanced).fit(IRIS[weights > 0], NAMES[weights > 0]).predict_proba(IRIS)
+    np.testing.assert_array_equal(weighted, without)
+    assert not np.array_equal(weighted, MLPClassifier(**SMALL).fit(IRIS, NAMES, weights).predict_proba(IRIS))
 
 
 def test_a_weight_is_a_number_of_rows():
@@ -209,6 +225,11 @@ def test_a_weight_is_a_number_of_rows():
     estimator = MLPClassifier(**SMALL, batch_size=1000, solver="sgd", learning_rate_init=0.1)
     weighted = clone(estimator).partial_fit(IRIS, NAMES, np.unique(NAMES), counts)
     repeated = clone(estimator).partial_fit(IRIS.repeat(counts, axis=0), NAMES.repeat(counts), np.unique(NAMES))
+    np.testing.assert_allclose(weighted.predict_proba(IRIS), repeated.predict_proba(IRIS))
+    counts[:50] = 3
+    balanced = clone(estimator).set_params(class_weight="balanced")
+    weighted = clone(balanced).fit(IRIS, NAMES, counts)
+    repeated = clone(balanced).fit(IRIS.repeat(counts, axis=0), NAMES.repeat(counts))
     np.testing.assert_allclose(weighted.predict_proba(IRIS), repeated.predict_proba(IRIS))
 
 
@@ -286,7 +307,7 @@ def test_partial_fit_errors():
         estimator.partial_fit(IRIS, NAMES, sample_weight=np.zeros(150))
 
 
-# Small data and errors ------------------------------------------------------------------------------------------------
+# Refits and errors ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
@@ -312,7 +333,7 @@ def test_errors():
     for changes in ({"hidden_layer_sizes": 2.5}, {"batch_size": "all"}, {"max_iter": 2.0}):
         with pytest.raises(TypeError):
             MLPClassifier(**changes).fit(IRIS, NAMES)
-    with pytest.raises(ValueError, match="2 classes or more, but got 1 class"):
+    with pytest.raises(ValueError, match="2 or more classes, but got 1 class"):
         MLPClassifier().fit(IRIS, NAMES, IRIS_LABELS == 0)
     with pytest.raises(ValueError, match="150 sample weights"):
         MLPClassifier().fit(IRIS, NAMES, np.ones(149))
@@ -322,7 +343,66 @@ def test_errors():
         MLPClassifier(solver="sgd", learning_rate_init=1e200, random_state=0).fit(IRIS, NAMES)
 
 
+def test_a_fit_that_fails_leaves_the_estimator_unfitted():
+    fitted = MLPClassifier(**SMALL).fit(IRIS, NAMES)
+    for x, y, changes in (
+        (IRIS, IRIS_LABELS > 0, {"solver": "sgd", "learning_rate_init": 1e200, "max_iter": 9}),
+        (IRIS[:, :3], np.full(150, "one class"), {}),
+        (IRIS * np.nan, NAMES, {}),
+    ):
+        estimator = pickle.loads(pickle.dumps(fitted)).set_params(**changes)
+        with pytest.raises((ValueError, FloatingPointError)):
+            estimator.fit(x, y)
+        with pytest.raises(NotFittedError):
+            estimator.predict(IRIS)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(estimator)
+        np.testing.assert_array_equal(
+            estimator.set_params(**SMALL, solver="adam", learning_rate_init=3e-3).fit(IRIS, NAMES).predict_proba(IRIS),
+            fitted.predict_proba(IRIS),
+        )
+
+
+def test_a_partial_fit_that_fails_leaves_the_network_as_it_was():
+    estimator = MLPClassifier(**SMALL).fit(IRIS, NAMES)
+    before, epochs = estimator.predict_proba(IRIS), estimator.n_iter_
+    for x, y in ((IRIS * np.nan, NAMES), (IRIS, np.full(150, "other")), (IRIS[:, :3], NAMES)):
+        with pytest.raises(ValueError, match=r"NaN|other|features"):
+            estimator.partial_fit(x, y)
+    np.testing.assert_array_equal(estimator.predict_proba(IRIS), before)
+    assert estimator.n_iter_ == epochs
+
+
+def test_logarithms_of_probabilities():
+    fitted = MLPClassifier(**SMALL, standardize=True).fit(IRIS, NAMES)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(fitted.predict_log_proba(IRIS), np.log(fitted.predict_proba(IRIS)), atol=1e-12)
+    far = fitted.predict_log_proba(1e6 * IRIS)
+    assert np.isfinite(far).all()
+    assert far.min() < -1000
+    with pytest.raises(NotFittedError):
+        MLPClassifier().predict_log_proba(IRIS)
+
+
+def test_masks_and_complex_numbers_are_refused():
+    fitted = MLPClassifier(**SMALL).fit(IRIS, NAMES)
+    masked = np.ma.masked_greater(IRIS, 5)
+    for call in (
+        lambda: fitted.predict(masked),
+        lambda: MLPClassifier(**SMALL).fit(masked, NAMES),
+        lambda: MLPClassifier(**SMALL).fit(IRIS, np.ma.masked_equal(IRIS_LABELS, 1)),
+        lambda: fitted.partial_fit(IRIS, NAMES, sample_weight=np.ma.masked_equal(np.ones(150), 1)),
+    ):
+        with pytest.raises(TypeError, match="is a masked array"):
+            call()
+    with pytest.raises(TypeError, match="sample_weight must be numbers, but got dtype complex128"):
+        MLPClassifier(**SMALL).fit(IRIS, NAMES, np.full(150, 1j))
+    for x, y in ((IRIS * 1j, NAMES), (IRIS, IRIS_LABELS * 1j)):
+        with pytest.raises(ValueError, match=r"[Cc]omplex"):
+            MLPClassifier(**SMALL).fit(x, y)
+
+
 def test_the_error_without_the_package():
     code = "import sys; sys.modules['sklearn'] = None; import fnet.interop.sklearn"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stderr.endswith('MLPClassifier needs scikit-learn: python -m pip install "fnet[sklearn]"\n')
+    assert "MLPClassifier needs scikit-learn: python -m pip install scikit-learn; or in a clone" in run.stderr

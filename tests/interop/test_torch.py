@@ -9,7 +9,7 @@ import pytest
 import fnet
 from fnet import MLPConfig, tree
 from fnet.interop.torch import from_torch_state_dict, sequential, to_torch_state_dict
-from fnet.nn import ACTIVATION_NAMES
+from fnet.nn import ACTIVATIONS
 from fnet.testing import assert_trees_equal
 
 torch = pytest.importorskip("torch")
@@ -45,7 +45,7 @@ def torch_logits(module, x):
 
 @pytest.mark.parametrize("hidden", DEPTHS, ids=len)
 @pytest.mark.parametrize("batch_norm", [True, False])
-@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_same_logits(activation, batch_norm, hidden):
     config = MLPConfig(sizes=(5, *hidden, 3), activation=activation, batch_norm=batch_norm)
     params, state = network(config)
