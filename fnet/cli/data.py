@@ -93,6 +93,10 @@ def _load_test(path: str, train: Dataset) -> Dataset:
 def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[npt.NDArray[np.int64], ...]:
     """The rows for training and those for validation."""
     rows, size = np.arange(len(dataset.y)), args.valid_size
+    if fnet.data.num_rows(size, len(rows)) > len(rows) - 2:
+        raise ValueError(
+            f"of {len(rows)} rows --valid-size {size} leaves fewer than 2 for training; try --valid-size 0"
+        )
     if (args.valid_split or default) == "random":
         # The same rows for every seed, so that seeds can be compared.
         parts = fnet.data.train_test_split(fnet.random.key(0), dataset._replace(x=rows), size)

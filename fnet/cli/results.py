@@ -58,7 +58,7 @@ def write_results(
     write_predictions(out / "predictions.csv", dataset, probabilities[shown], data.classes)
     write_json(out / "metrics.json", results)
     # What is drawn comes last, so that it cannot cost a result.
-    matrix = metrics.confusion_matrix(dataset.y, predicted, num_classes)
+    matrix = metrics.confusion_matrix(dataset.y, predicted, num_classes) if pictures or tensorboard_to else np.empty(0)
     title = f"{data.name}: {shown} data, accuracy {results[shown]['accuracy']:.4f}"
     if pictures:
         draw(out, trained[0].records, results["test"], matrix, job, title)

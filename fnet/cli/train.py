@@ -11,6 +11,7 @@ import contextlib
 import shlex
 import signal
 import time
+import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,8 @@ from fnet.cli.job import Job, OtherJobError, check_same_job, circumstances, make
 from fnet.cli.main import report
 from fnet.cli.output import say, visible
 from fnet.cli.parser import Parser
-from fnet.cli.results import Trained, run_name, write_results
+from fnet.cli.progress import display, tensorboard_run
+from fnet.cli.results import Trained, write_results
 from fnet.engine import ALONE, Processes
 from fnet.interop import missing
 from fnet.training import train_state_shapes
@@ -47,12 +49,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on with that in --out")
     add("--checkpoint-every", type=checkpoint_interval, metavar="N", help="steps, or epoch")
     add("--ensemble", type=threads.number, default=1, metavar="N", help="networks, averaged")
-    add(
-        "--folds",
-        type=threads.number,
-        metavar="K",
-        help="networks, each trained without one fold and judged by it",
-    )
+    folds = "networks, each tested on the fold that it does not see"
+    add("--folds", type=threads.number, metavar="K", help=folds)
     add("--calibrate", action="store_true", help="fit a temperature")
     add("--no-calibrate", dest="calibrate", action="store_false", help="fit none")
     add("--mpi", action="store_true", help="share batches with mpiexec")
@@ -89,10 +87,16 @@ def main(argv: list[str]) -> None:
         else:  # a rank that only computes
             args.quiet, args.tensorboard = True, None
             train_members(args, argv, job, args.out, world)
-    except BaseException as error:
+    except (KeyboardInterrupt, fnet.NonFiniteLossError):  # of all processes at once, and the first may be saving
+        raise
+    except Exception as error:
         if world.processes.size == 1:
             raise
-        code = report(error)
+        try:
+            code = report(error)
+        except Exception:
+            code = 1
+            traceback.print_exception(error)
         time.sleep(0.5)  # mpiexec loses what has just been written when it ends the processes
         world.abort(code)
         raise SystemExit(code) from None
@@ -104,6 +108,8 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: 
         folder.check_free(out)
     if not args.quiet:
         print("\n".join(map(visible, [headline(job), *job.data.remarks])))
+        if args.preset in ("chen-wu-best", "chen-wu-large") and args.data != "digits" and not Path(args.data).is_dir():
+            print(f"the preset {args.preset} was tuned on Chen & Wu's data, not on these")
         if args.calibrate and not job.calibrate:
             print("the temperature is not fitted: there are no validation data")
     trained = train_members(args, argv, job, out, world)
@@ -117,9 +123,10 @@ def headline(job: Job) -> str:
     data = job.data
     splits = {"training": data.train, "validation": data.valid, "test": data.test}
     rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
+    networks = f"{job.networks} networks of " if job.networks > 1 else ""
     return (
         f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {len(data.classes):,} classes; "
-        f"{fnet.num_params(job.config):,} parameters; engine {job.engine}"
+        f"{networks}{fnet.num_params(job.config):,} parameters; engine {job.engine}"
     )
 
 
@@ -271,54 +278,3 @@ def interruptible() -> Generator[Callable[[], bool]]:
     finally:
         for name, handler in old.items():
             signal.signal(name, handler)
-
-
-# What is shown while it trains ----------------------------------------------------------------------------------------
-
-
-def display(args: argparse.Namespace, title: str) -> Callable[[EpochRecord], None]:
-    """A function that shows a finished epoch as a line."""
-    if args.quiet:
-        return lambda record: None
-    head = " epoch  train loss  accuracy  valid loss  accuracy  learning rate  seconds"
-    print("\n".join(filter(None, [title, head])), flush=True)
-    return lambda record: print(epoch_line(record), flush=True)
-
-
-def epoch_line(record: EpochRecord) -> str:
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4f}"
-
-    return (
-        f"{record.epoch:>6}{record.train_loss:>12.4f}{record.train_score:>10.4f}"
-        f"{number(record.valid_loss):>12}{number(record.valid_score):>10}"
-        f"{record.learning_rate:>15.3g}{record.seconds:>9.2f}"
-    )
-
-
-@contextlib.contextmanager
-def tensorboard_run(
-    args: argparse.Namespace, job: Job, member: int, out: Path, records: list[EpochRecord]
-) -> Generator[Callable[[EpochRecord], None]]:
-    """A function that adds a finished epoch to what TensorBoard shows of this network."""
-    if args.tensorboard is None:
-        yield lambda record: None
-        return
-    from fnet.interop import tensorboard
-
-    name = run_name(out)
-    hparams = {
-        **job.description["network"],
-        **job.description["training"],
-        "data": job.data.name,
-        "whitening": args.whitening,
-        "preset": args.preset,
-        "seed": job.seed,
-    }
-    if job.networks > 1:
-        if member == 0:  # the run of the ensemble, with its confusion matrix; the networks are runs in its folder
-            tensorboard.write_run(args.tensorboard, name, [], hparams={})
-        name = f"{name}/network-{member + 1}"
-        hparams["network"] = member + 1
-    with tensorboard.open_run(args.tensorboard, name, records, hparams=hparams) as add:
-        yield add

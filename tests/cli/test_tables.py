@@ -103,8 +103,8 @@ def test_prediction_says_what_it_ignores_and_what_is_missing(trained: Path, tmp_
     succeeds_with(
         fnet_command("predict", trained, write(tmp_path / "more.csv", more)),
         "ignored: 'note', 'number'",
-        "column 'region': 1 cells of categories unseen in training",
-        "column 'age': 1 missing cells; training had none",
+        "column 'region': 1 cell with a category that training did not have",
+        "column 'age': 1 missing cell filled with the median; training had none",
     )
     fewer = write(tmp_path / "fewer.csv", columns(rows, "region", "income"))
     assert "no column is named 'age', which the model needs" in refused(fnet_command("predict", trained, fewer))
@@ -260,6 +260,9 @@ def test_a_class_that_is_too_rare_is_named(tmp_path: Path, fnet_command: Fnet) -
 def test_few_rows_are_trained_on(tmp_path: Path, fnet_command: Fnet) -> None:
     data = write(tmp_path / "data.csv", numbers(4, lambda row: "ab"[int(row[1] > 0)]))
     succeeds(fnet_command("train", "--data", data, *FAST, "--quiet", "--out", tmp_path / "run"))
+    options = ["--valid-size", "3", "--overwrite", "--out", tmp_path / "run"]
+    error = refused(fnet_command("train", "--data", data, *FAST, *options))
+    assert "leaves fewer than 2 for training; try --valid-size 0" in error
 
 
 # Folds ----------------------------------------------------------------------------------------------------------------

@@ -356,7 +356,7 @@ def test_no_calibrate_overrules_a_preset(tmp_path: Path, fnet_command: Fnet) -> 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("1,2\n", "expected 64 features per row, but got [1, 2]"), ("", "is empty"), ("a,b\n1,x\n", "column 'b' is text")],
+    [("1,2\n", "expected 64 features per row, but got [1, 2]"), ("", "is empty"), ("a,b\n1,x\n", "expected a number")],
 )
 def test_predict_errors_are_one_line(content: str, message: str, tmp_path: Path, fnet_command: Fnet) -> None:
     succeeds(fnet_command("train", *SMALL, "--out", tmp_path))
