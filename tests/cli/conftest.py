@@ -1,6 +1,7 @@
 """The command `fnet` in this process."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 import pytest
@@ -44,3 +45,14 @@ def refused(result: Result) -> str:
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
     return result.err
+
+
+def interrupting(after: Callable[[], int]) -> Callable[[], contextlib.AbstractContextManager[Callable[[], bool]]]:
+    """As `train.interruptible`, but that the interruption comes after some steps."""
+
+    @contextlib.contextmanager
+    def interruptible() -> Generator[Callable[[], bool]]:
+        left = iter(range(after()))
+        yield lambda: next(left, None) is None
+
+    return interruptible

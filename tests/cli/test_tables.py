@@ -14,7 +14,7 @@ import pytest
 
 from fnet import model, testing
 
-from .conftest import Fnet, refused, succeeds
+from .conftest import Fnet, interrupting, refused, succeeds
 
 FAST = ["--hidden", "16", "--epochs", "15", "--no-pictures"]
 Rows = list[list[Any]]
@@ -297,7 +297,7 @@ def test_folds_go_on_where_they_were_interrupted(
 ) -> None:
     from fnet.cli import train
 
-    from .test_train import exact, interrupting
+    from .test_train import exact
 
     command = ["train", "--folds", "2", "--hidden", "8", "--epochs", "4", "--no-pictures", "--quiet"]
     succeeds(fnet_command(*command, "--out", tmp_path / "whole"))

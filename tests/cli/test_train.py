@@ -1,11 +1,9 @@
 """`fnet train`, and `fnet predict` of what it writes."""
 
-import contextlib
 import csv
 import json
 import random
 import signal
-from collections.abc import Callable, Generator
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -16,7 +14,7 @@ import fnet
 from fnet import checkpoint, model, plots, testing
 from fnet.cli import results, train
 
-from .conftest import Fnet, refused, succeeds
+from .conftest import Fnet, interrupting, refused, succeeds
 
 SMALL = ["--hidden", "16", "--epochs", "3", "--quiet", "--no-pictures"]
 FILES = {"config.json", "history.csv", "metrics.json", "report.txt", "predictions.csv", "model.npz"}
@@ -76,17 +74,6 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, fnet_command: Fnet) 
 
 
 # Going on -------------------------------------------------------------------------------------------------------------
-
-
-def interrupting(after: Callable[[], int]) -> Callable[[], contextlib.AbstractContextManager[Callable[[], bool]]]:
-    """As `train.interruptible`, but that the interruption comes after some steps."""
-
-    @contextlib.contextmanager
-    def interruptible() -> Generator[Callable[[], bool]]:
-        left = iter(range(after()))
-        yield lambda: next(left, None) is None
-
-    return interruptible
 
 
 @pytest.mark.parametrize(
