@@ -14,6 +14,8 @@ from fnet import tree
 from fnet.nn import Array
 from fnet.tree import PyTree
 
+__all__ = ["LBFGSState", "ValueAndGrad", "lbfgs_init", "lbfgs_update", "two_loop_recursion"]
+
 P = TypeVar("P")
 ValueAndGrad: TypeAlias = Callable[[P], tuple[Any, P]]
 
@@ -81,7 +83,8 @@ def lbfgs_update(
     A trial where the value or the gradient is not finite counts as too long. If the trials run out, or the rest of
     the interval would change f by less than its rounding error, the lowest point that meets the first condition is
     taken. If there is none, the pairs are forgotten and the search is repeated along -g; if there is none again,
-    params come back as they were, and `failed` is true.
+    params are returned as they were, and `failed` is true. So it ends at the latest where rounding hides what is left
+    to gain, at a gradient of about `sqrt(eps |f| L)` with the curvature L and the eps of the dtype.
 
     >>> def value_and_grad(x):
     ...     return float((x - 3) @ (x - 3)), 2 * (x - 3)
@@ -115,7 +118,7 @@ def lbfgs_update(
             "begin with lbfgs_init(params)"
         )
     if opt_state.evaluations == 0:
-        value, g = _evaluate(value_and_grad, params)
+        value, g = _evaluate(value_and_grad, params, x.dtype)
         opt_state = opt_state._replace(value=np.float64(value), grads=g, grad_norm=_norm(g), evaluations=np.int64(1))
     if opt_state.grad_norm == 0:
         return params, opt_state
@@ -126,7 +129,7 @@ def lbfgs_update(
 
     def phi(step: float) -> _Point:
         trial = unravel(x + step * p)
-        value, grads = _evaluate(value_and_grad, trial)
+        value, grads = _evaluate(value_and_grad, trial, x.dtype)
         slope = float(grads @ p)
         return _Point(step, value if math.isfinite(value) and math.isfinite(slope) else math.inf, slope, trial, grads)
 
@@ -158,15 +161,15 @@ def lbfgs_update(
 
 def two_loop_recursion(grads: Array, s: Array, y: Array, rho: Array, gamma: float) -> Array:
     """H g for the gradient g, `[n]`: Algorithm 7.4, from H_0 = gamma I and the pairs of a state with rho not 0."""
-    pairs = np.flatnonzero(rho)
+    pairs = [i for i in range(len(rho)) if rho[i]]
     alpha = np.zeros_like(rho)
     q = grads
-    for i in pairs[::-1]:
-        alpha[i] = rho[i] * (s[i] @ q)
+    for i in reversed(pairs):
+        alpha[i] = rho[i] * s[i].dot(q)
         q = q - alpha[i] * y[i]
     r = gamma * q
     for i in pairs:
-        beta = rho[i] * (y[i] @ r)
+        beta = rho[i] * y[i].dot(r)
         r = r + s[i] * (alpha[i] - beta)
     return r
 
@@ -234,7 +237,7 @@ def _interpolate(lo: _Point, hi: _Point) -> float:
 # Arrays ---------------------------------------------------------------------------------------------------------------
 
 
-def _evaluate(value_and_grad: ValueAndGrad[P], params: P) -> tuple[float, Array]:
+def _evaluate(value_and_grad: ValueAndGrad[P], params: P, dtype: Any) -> tuple[float, Array]:
     """The value and the gradient as one array, `[n]`."""
     value, grads = value_and_grad(params)
     try:
@@ -244,16 +247,16 @@ def _evaluate(value_and_grad: ValueAndGrad[P], params: P) -> tuple[float, Array]
             f"value_and_grad must return (value, grads) with a number, but the value is a {type(value).__name__}; "
             "for fnet.loss_and_grads, which returns ((loss, aux), grads), pass a function that returns (loss, grads)"
         ) from None
-    pairs = tree.zip_leaves(params, grads)
-    for i, (p, g) in enumerate(pairs):
+    for i, (p, g) in enumerate(tree.zip_leaves(params, grads)):
         if np.shape(p) != np.shape(g) or np.asarray(p).dtype != np.asarray(g).dtype:
             path = tree.flatten_with_path(params)[0][i][0] or "the root"
             raise ValueError(f"the gradient at {path} must be {_describe(p)}, but is {_describe(g)}")
-    return value, tree.freeze(np.concatenate([np.ravel(g) for _, g in pairs]))
+    return value, tree.freeze(_ravel(grads, dtype))
 
 
 def _ravel(params: PyTree, dtype: Any) -> Array:
-    return np.concatenate([np.ravel(leaf) for leaf in tree.leaves(params)], dtype=dtype)
+    leaves = [np.ravel(leaf) for leaf in tree.leaves(params)]
+    return np.concatenate(leaves, dtype=dtype) if leaves else np.zeros(0, dtype)
 
 
 def _shift(old: Array, new: Array) -> Array:

@@ -400,6 +400,7 @@ def test_a_stationary_point_is_left_as_it_is() -> None:
     params, opt_state = lbfgs_update(rosenbrock, np.ones(3), lbfgs_init(np.ones(3)))
     np.testing.assert_array_equal(params, 1)
     assert (opt_state.grad_norm, opt_state.evaluations, opt_state.failed) == (0, 1, False)
+    assert lbfgs_update(lambda x: (1.0, x), (), lbfgs_init(()))[0] == ()
 
 
 # Errors
