@@ -115,7 +115,7 @@ def softmax_cross_entropy_fwd(logits: Array, targets: Array) -> tuple[Array, Arr
     """`softmax_cross_entropy` and its slope `softmax(logits) - targets`, for targets that sum to 1 in each row."""
     log_p = log_softmax(logits)
     terms = np.multiply(targets, log_p, out=np.zeros_like(log_p), where=targets != 0)  # 0 log 0 = 0
-    return -terms.sum(axis=-1), np.exp(log_p) - targets
+    return 0 - terms.sum(axis=-1), np.exp(log_p) - targets  # of a sure class 0, not -0
 
 
 def label_targets(
