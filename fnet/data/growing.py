@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fnet.data.cells import MISSING, is_number, looks_like_number, shown, to_numbers, why_not_number
+from fnet.data.cells import MISSING, SPACE, is_number, looks_like_number, shown, to_numbers, why_not_number
 from fnet.data.tables import Column
 from fnet.tree import frozen
 
@@ -74,7 +74,7 @@ class Growing:
 
     def _check(self, cells: Sequence[str], bad: int, decimal: str, where: Callable[[int], str]) -> None:
         """Whether the cells are text; an error at the bad one where they are numbers, or were before."""
-        present = [cell for cell in cells if cell.strip() not in MISSING]
+        present = [cell for cell in cells if cell.strip(SPACE) not in MISSING]
         alike = sum(looks_like_number(cell, decimal) for cell in present)
         if self._seen or 2 * alike >= len(present):
             raise ValueError(

@@ -13,8 +13,8 @@ __all__ = ["Lines", "check_regular", "opened"]
 BLOCK = 1 << 20  # bytes of text; and at least as many as MIN_LINES lines take
 MIN_LINES = 100
 MAX_LINE = 16 << 20  # bytes
-MAX_RATIO = 100  # of compressed text beyond 4 MiB, so that a small file cannot fill the memory
-MAX_SMALL = 4 << 20
+MAX_RATIO = 100  # of compressed text beyond 2 MiB, so that a small file cannot fill the memory
+MAX_SMALL = 2 << 20
 GZIP = b"\x1f\x8b"
 OTHERS = {  # what begins so is not text; the first few of what people take for it
     b"PK\x03\x04": "a zip or Excel file; save the sheet as CSV",
@@ -112,6 +112,17 @@ class Lines:
         if self.text.endswith("\n"):
             self.lines.pop()
         return True
+
+    def skip_blank(self) -> bool:
+        """Make sure that the next line is not blank; False at the end."""
+        while self.fill():
+            if self.text.isspace():
+                self.at = len(self.lines)
+            while self.at < len(self.lines):
+                if self.lines[self.at] and not self.lines[self.at].isspace():
+                    return True
+                self.at += 1
+        return False
 
     @property
     def number(self) -> int:

@@ -199,7 +199,7 @@ def test_integers_beyond_float32_are_exact() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "d.csv is empty"), ("\n\n", "has no rows"), ("a,b\n", "has a header, but no rows"),
+        ("", "d.csv is empty"), ("\n \n", "is empty"), ("a,b\n", "has a header, but no rows"),
         ("a,b,a\n1,2,3\n", "columns 1 and 3 are both named 'a'"),
         ("a,b\n1,2\n1\n", "line 3: expected 2 columns, but got 1"),
         ("a,b\n1,2\n\n1,2,3\n", "line 4: expected 2 columns, but got 3"), ('a,b\n1,"x\n', "line 2: not a table"),
