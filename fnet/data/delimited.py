@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from fnet.data.cells import shown
-from fnet.data.growing import Growing
+from fnet.data.growing import Buffer, Growing
 from fnet.data.header import Layout, find_layout, has_header
 from fnet.data.lines import Lines, opened
 from fnet.data.tables import Table, check_names, column_named
@@ -75,7 +74,7 @@ def read_table(
         builder = _Builder(name, layout, names, kept, names[-1] if target is None else target)
         builder.add(rows, numbers[named:])
         while lines.skip_blank():
-            builder.expect(size, lines.taken)
+            builder.expect(size, lines.bytes_taken())
             if lines.at or not builder.add_fast(lines):
                 builder.add(*_rows(lines, layout.delimiter, most))
     if not builder.rows:
@@ -129,7 +128,7 @@ class _Builder:
     def __init__(self, source: str, layout: Layout, names: list[str], kept: Collection[str], target: str) -> None:
         self.source, self.layout, self.rows, self.room = source, layout, 0, 0
         self.columns = [Growing(name, as_written=name in kept, is_target=name == target) for name in names]
-        self.lines: list[npt.NDArray[np.int64]] = []
+        self.lines = Buffer(np.int64)
 
     def add(self, rows: list[list[str]], lines: Sequence[int]) -> None:
         """Rows of cells, and the line on which each ends."""
@@ -145,8 +144,8 @@ class _Builder:
                 called = "" if name == str(i + 1) else f" ({shown(name)})"
                 return f"{self.source}, line {lines[bad]}, column {i + 1}{called}"
 
-            column.add(cells, self.rows, self.room, self.layout.decimal, where)
-        self._count(np.array(lines, np.int64))
+            column.add(cells, self.room, self.layout.decimal, where)
+        self._count(lines)
 
     def add_fast(self, lines: Lines) -> bool:
         """All lines of a block, if they are for certain rows of plain numbers, but for a text column or two.
@@ -181,24 +180,27 @@ class _Builder:
             if signed or np.isinf(x).any() or int(np.isnan(x).sum()) != names:
                 return False
         for j, i in enumerate(numbers):
-            self.columns[i].add_numbers(x[:, j], self.rows, self.room)
+            self.columns[i].add_numbers(x[:, j], self.room)
         for i in text:
-            self.columns[i].add(_cells(rows, delimiter, i, len(self.columns)), self.rows, self.room, decimal, str)
-        self._count(np.arange(lines.number + 1, lines.number + 1 + len(rows)))
+            self.columns[i].add(_cells(rows, delimiter, i, len(self.columns)), self.room, decimal, str)
+        self._count(range(lines.number + 1, lines.number + 1 + len(rows)))
         lines.at = len(lines.lines)
         return True
 
     def expect(self, text: int | None, read: int) -> None:
         """Make room for the rows of `text` bytes after `read` of them, or for half as many again as there are."""
-        self.room = self.rows * 3 // 2 if text is None else int(self.rows * text / max(read, 1) * 1.02) + 100
+        if text is None:
+            self.room = self.rows * 3 // 2
+        else:  # a cell takes a byte at least, with its delimiter
+            self.room = min(self.rows * text * 51 // (50 * max(read, 1)), text // len(self.columns)) + 1
 
     def table(self, named: bool, target: str | None) -> Table:
         """The rows so far."""
-        columns = tuple(column.column(self.rows, self.layout.decimal) for column in self.columns)
-        return Table(self.source, columns, frozen(np.concatenate(self.lines)), "line", named, target)
+        columns = tuple(column.column(self.layout.decimal) for column in self.columns)
+        return Table(self.source, columns, frozen(self.lines.array()), "line", named, target)
 
-    def _count(self, lines: npt.NDArray[np.int64]) -> None:
-        self.lines.append(lines)
+    def _count(self, lines: Sequence[int]) -> None:
+        self.lines.extend(lines, self.room)
         self.rows += len(lines)
 
 

@@ -81,16 +81,16 @@ class Lines:
     lines: list[str]  # the lines of the block, without their ends
     before: int = 0  # lines of the blocks before
     at: int = 0  # lines of the block that were taken
-    taken: int = 0  # bytes of the blocks before
 
     def __init__(self, source: str, blocks: Iterator[bytes]) -> None:
         self.source, self.lines, self._blocks, self._size = source, [], blocks, 0
+        self._bytes = 0  # of the blocks before
 
     def fill(self) -> bool:
         """Make sure that there are lines to take; False at the end."""
         if self.at < len(self.lines):
             return True
-        self.taken += self._size
+        self._bytes += self._size
         block = next(self._blocks, None)
         if block is None:
             return False
@@ -123,6 +123,10 @@ class Lines:
                     return True
                 self.at += 1
         return False
+
+    def bytes_taken(self) -> int:
+        """The bytes of the lines that were taken, as if all lines of a block were of one length."""
+        return self._bytes + self._size * self.at // max(len(self.lines), 1)
 
     @property
     def number(self) -> int:
