@@ -16,6 +16,7 @@ from fnet.data.growing import Buffer, Growing
 from fnet.data.header import Layout, find_layout, has_header
 from fnet.data.lines import Lines, opened
 from fnet.data.tables import Table, check_names, column_named
+from fnet.nn import Array
 from fnet.tree import frozen
 
 __all__ = ["read_table"]
@@ -161,7 +162,7 @@ class _Builder:
             rows = block.removesuffix("\n").split("\n")
         if not numbers or len(text) > MAX_TEXT or not block.isascii() or any(mark in block for mark in SLOW):
             return False
-        if not any(rows) or (text and any(row.count(delimiter) != len(self.columns) - 1 for row in rows)):
+        if not any(rows) or (text and {row.count(delimiter) for row in rows} != {len(self.columns) - 1}):
             return False
         plain = rows
         if decimal != ".":
@@ -183,7 +184,7 @@ class _Builder:
             self.columns[i].add_numbers(x[:, j], self.room)
         for i in text:
             self.columns[i].add(_cells(rows, delimiter, i, len(self.columns)), self.room, decimal, str)
-        self._count(range(lines.number + 1, lines.number + 1 + len(rows)))
+        self._count(np.arange(lines.number + 1, lines.number + 1 + len(rows)))
         lines.at = len(lines.lines)
         return True
 
@@ -199,7 +200,7 @@ class _Builder:
         columns = tuple(column.column(self.layout.decimal) for column in self.columns)
         return Table(self.source, columns, frozen(self.lines.array()), "line", named, target)
 
-    def _count(self, lines: Sequence[int]) -> None:
+    def _count(self, lines: Sequence[int] | Array) -> None:
         self.lines.extend(lines, self.room)
         self.rows += len(lines)
 

@@ -66,7 +66,10 @@ class Growing:
             self.is_text, self._values = True, Buffer(np.int32)
             self._values.extend(np.full(gone, -1), room)
         levels = self._levels
-        self._values.extend([levels.setdefault(cell.strip(" \t"), len(levels)) for cell in cells], room)
+        codes = list(map(levels.get, cells))
+        if None in codes:
+            codes = [levels.setdefault(cell, len(levels)) for cell in cells]
+        self._values.extend(np.array(codes, np.int32), room)
         if self.is_target and len(levels) > MAX_SPELLINGS:
             self.is_target = False  # decided once
             values, bad = to_numbers(list(levels), decimal)
@@ -84,10 +87,11 @@ class Growing:
         """The column of the rows so far. Numbers that are kept as written get a point for a decimal comma."""
         if not self.is_text:
             return Column(self.name, frozen(self._values.array()))
-        # Missing cells are levels until here.
-        levels = [level for level in self._levels if level not in MISSING]
+        # Until here missing cells are levels, and so is a text with space around it.
+        stripped = [level.strip(" \t") for level in self._levels]
+        levels = [level for level in dict.fromkeys(stripped) if level not in MISSING]
         positions = {level: i for i, level in enumerate(levels)}
-        renumber = np.array([positions.get(level, -1) for level in self._levels] + [-1], np.int32)
+        renumber = np.array([positions.get(level, -1) for level in stripped] + [-1], np.int32)
         codes = renumber[self._values.array()]
         if decimal != "." and self._as_written and all(is_number(level, decimal) for level in levels):
             levels = [level.replace(decimal, ".") for level in levels]
