@@ -76,7 +76,7 @@ def read_table(
         builder.add(rows, numbers[named:])
         while lines.skip_blank():
             builder.expect(size, lines.bytes_taken())
-            if lines.at or not builder.add_fast(lines):
+            if not builder.add_fast(lines):
                 builder.add(*_rows(lines, layout.delimiter, most))
     if not builder.rows:
         raise ValueError(f"{name} has a header, but no rows")
@@ -149,41 +149,25 @@ class _Builder:
         self._count(lines)
 
     def add_fast(self, lines: Lines) -> bool:
-        """All lines of a block, if they are for certain rows of plain numbers, but for a text column or two.
-
-        NumPy reads what `to_numbers` reads, and names such as "inf" and "-nan" besides, which are looked for.
-        """
-        delimiter, decimal, _ = self.layout
+        """The rest of a block, if it is for certain rows of plain numbers, but for a text column or two."""
+        delimiter = self.layout.delimiter
         text = [i for i, column in enumerate(self.columns) if column.is_text]
         numbers = [i for i, column in enumerate(self.columns) if not column.is_text]
-        block, rows = lines.text, lines.lines
-        if "\r" in block:
-            block = block.replace("\r\n", "\n")
-            rows = block.removesuffix("\n").split("\n")
+        rows = lines.lines[lines.at :]
+        if "\r" in lines.text:
+            rows = [row.removesuffix("\r") for row in rows]
+        block = "\n".join(rows)
         if not numbers or len(text) > MAX_TEXT or not block.isascii() or any(mark in block for mark in SLOW):
             return False
-        if not any(rows) or (text and {row.count(delimiter) for row in rows} != {len(self.columns) - 1}):
+        if text and {row.count(delimiter) for row in rows} != {len(self.columns) - 1}:
             return False
-        plain = rows
-        if decimal != ".":
-            if "." in block:
-                return False
-            plain = [row.replace(decimal, ".") for row in rows]
-        try:
-            x = np.loadtxt(plain, delimiter=delimiter, comments=None, usecols=numbers if text else None, ndmin=2)
-        except ValueError:
+        x = _plain_numbers(rows, block, self.layout, numbers if text else None)
+        if x is None or x.shape != (len(rows), len(numbers)):
             return False
-        if x.shape != (len(rows), len(numbers)):
-            return False
-        if not np.isfinite(x).all():
-            names = sum(block.count(name) for name in ("nan", "NaN"))
-            signed = any(sign + name in block for sign in "+-" for name in ("nan", "NaN"))
-            if signed or np.isinf(x).any() or int(np.isnan(x).sum()) != names:
-                return False
         for j, i in enumerate(numbers):
             self.columns[i].add_numbers(x[:, j], self.room)
         for i in text:
-            self.columns[i].add(_cells(rows, delimiter, i, len(self.columns)), self.room, decimal, str)
+            self.columns[i].add(_cells(rows, delimiter, i, len(self.columns)), self.room, self.layout.decimal, str)
         self._count(np.arange(lines.number + 1, lines.number + 1 + len(rows)))
         lines.at = len(lines.lines)
         return True
@@ -203,6 +187,44 @@ class _Builder:
     def _count(self, lines: Sequence[int] | Array) -> None:
         self.lines.extend(lines, self.room)
         self.rows += len(lines)
+
+
+def _plain_numbers(rows: list[str], block: str, layout: Layout, columns: list[int] | None) -> Array | None:
+    """Rows of numbers, which are those of a block, as `numpy.loadtxt` reads them; None where that is not certain.
+
+    It reads what `to_numbers` reads, and names such as "inf" and "-nan" besides, which are looked for.
+    """
+    delimiter, decimal, _ = layout
+    if decimal != ".":
+        if "." in block:
+            return None
+        block = block.replace(decimal, ".")
+        rows = block.split("\n")
+    for filled in (False, True):
+        if filled:
+            block = _filled(block, delimiter)
+            rows = block.split("\n")
+        try:
+            x = np.loadtxt(rows, delimiter=delimiter, comments=None, usecols=columns, ndmin=2)
+        except ValueError:
+            continue
+        if not np.isfinite(x).all():
+            names = block.count("nan") + block.count("NaN")
+            signed = any(sign + name in block for sign in "+-" for name in ("nan", "NaN"))
+            if signed or np.isinf(x).any() or int(np.isnan(x).sum()) != names:
+                return None
+        return x
+    return None
+
+
+def _filled(block: str, delimiter: str) -> str:
+    """A block with nan in cells that are empty or NA; blank lines stay so."""
+    block = f"\n{block}\n"
+    for word in ("", "NA"):
+        for before, after in ((delimiter, delimiter), ("\n", delimiter), (delimiter, "\n")):
+            while f"{before}{word}{after}" in block:  # twice, where two have a delimiter in common
+                block = block.replace(f"{before}{word}{after}", f"{before}nan{after}")
+    return block[1:-1]
 
 
 def _cells(rows: list[str], delimiter: str, column: int, width: int) -> list[str]:
