@@ -4,6 +4,7 @@ It may be an ensemble: several networks of one architecture, whose probabilities
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -30,6 +31,7 @@ __all__ = [
 
 FORMAT = "fnet model 2"
 TEMPERATURES = 1e-6, 1e6
+MAX_METADATA = 2 << 20  # bytes as JSON
 MAX_NAME = 1000  # characters of a class name; NumPy gives each name the memory of the longest
 
 
@@ -102,7 +104,7 @@ def load_model(path: str | Path) -> Model:
         ValueError: it is damaged, or is not a model file of fnet. Or the suffix is `.safetensors`.
     """
     _check_suffix(path, "load_safetensors(path)")
-    stored, metadata = checkpoint.read(path)
+    stored, metadata = checkpoint.read(path, max_metadata=MAX_METADATA)
     model = from_metadata(path, metadata, len(stored))
     return checked(str(path), model._replace(**checkpoint.restore(path, stored, arrays(model))))
 
@@ -118,8 +120,12 @@ def arrays(model: Model) -> dict[str, Any]:
 
 
 def to_metadata(model: Model) -> dict[str, Any]:
-    """The fields of a model that hold no arrays, for JSON; `from_metadata` is the way back."""
-    return {
+    """The fields of a model that hold no arrays, for JSON; `from_metadata` is the way back.
+
+    Raises:
+        ValueError: they take more than 2 MiB.
+    """
+    metadata = {
         "format": FORMAT,
         "config": dataclasses.asdict(model.config),
         "members": len(model.members),
@@ -128,6 +134,9 @@ def to_metadata(model: Model) -> dict[str, Any]:
         "standardizer_dtype": model.standardizer.mean.dtype.name,
         "provenance": dict(model.provenance),
     }
+    if (size := len(json.dumps(metadata))) > MAX_METADATA:
+        raise ValueError(f"classes and provenance of the model take {size} bytes as JSON, more than {MAX_METADATA}")
+    return metadata
 
 
 def from_metadata(path: str | Path, metadata: Mapping[str, Any], num_arrays: int) -> Model:

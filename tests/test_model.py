@@ -266,6 +266,15 @@ def test_declared_layers_need_a_file_that_could_hold_them(tmp_path: Path) -> Non
     assert time.perf_counter() - started < 1
 
 
+def test_metadata_are_bounded(tmp_path: Path) -> None:
+    path, given = tmp_path / "model.npz", classifier()
+    with pytest.raises(ValueError, match=r"take \d+ bytes as JSON, more than 2097152"):
+        model.save_model(path, given._replace(provenance={"x": [[]] * 600_000}))
+    checkpoint.save(path, model.arrays(given), metadata={**model.to_metadata(given), "provenance": {"x": "y" * 2**21}})
+    with pytest.raises(ValueError, match=r"its metadata take \d+ bytes, more than 2097152"):
+        model.load_model(path)
+
+
 @pytest.mark.parametrize("note", ["[]", "1", "null", '"x"', "[" * 100_000, "{}"])
 def test_metadata_of_another_kind(note: str, tmp_path: Path) -> None:
     path, given = tmp_path / "model.npz", classifier()

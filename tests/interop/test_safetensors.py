@@ -213,6 +213,18 @@ def test_metadata_that_describe_another_model(changes, message, tmp_path):
     assert time.perf_counter() - started < 1
 
 
+def test_metadata_are_bounded(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_safetensors(path, classifier())
+    tensors, note = parts(path)
+    for size, message in ((3 << 20, "no metadata such as"), (9 << 20, r"its header takes 9\d+ bytes")):
+        write(path, tensors, {**note, "provenance": {"x": "y" * size}})
+        with pytest.raises(ValueError, match=rf"model\.safetensors is not a .*: .*{message}"):
+            load_safetensors(path)
+    with pytest.raises(ValueError, match="classes and provenance of the model take"):
+        save_safetensors(path, classifier()._replace(provenance={"x": "y" * (3 << 20)}))
+
+
 def test_models_that_are_not_sound_are_not_saved(tmp_path):
     for bad in (classifier()._replace(members=()), classifier(classes=("a", "a", "b"))):
         with pytest.raises(ValueError, match=r"model\.safetensors: the (model has no network|classes are not)"):
