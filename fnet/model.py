@@ -7,13 +7,14 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from fnet import checkpoint, data, losses, mlp, tree
-from fnet.data import Classes, Standardizer
+from fnet.data import Classes, Encoder, Standardizer, Table
 from fnet.nn import Array
 from fnet.params import MLPConfig, Params, State, check_params, num_params, param_shapes
 
@@ -44,10 +45,15 @@ class Model(NamedTuple):
     classes: Classes  # distinct integers or distinct strings, in the order of the probabilities
     temperature: float = 1.0  # divides the logits
     provenance: Mapping[str, Any] = {}  # how it was trained, for people; JSON
+    encoder: Encoder | None = None  # how the columns of a table become features
+    target: str | None = None  # the name of the column with the classes, in such a table
 
 
-def predict_proba(model: Model, x: npt.ArrayLike) -> Array:
+def predict_proba(model: Model, x: npt.ArrayLike | Table) -> Array:
     """Probabilities `[rows, classes]` of raw features: the mean of `softmax(logits / temperature)` over the members.
+
+    Args:
+        x: `[rows, features]`; of a model with an encoder a table, or the features that `fnet.data.encode` makes of it.
 
     Raises:
         TypeError: x is not numbers.
@@ -55,6 +61,10 @@ def predict_proba(model: Model, x: npt.ArrayLike) -> Array:
     """
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError("x is a masked array, whose mask would be ignored; fill it first, with x.filled(...)")
+    if isinstance(x, Table):
+        if model.encoder is None:
+            raise ValueError("x is a table, but the model was trained on arrays: it has no encoder")
+        x, _ = data.encode(model.encoder, x)
     x = np.asarray(x)
     networks = [mlp.fold_batch_norm(model.config, *member) for member in model.members]
     parts: list[Array] = []
@@ -71,7 +81,7 @@ def predict_proba(model: Model, x: npt.ArrayLike) -> Array:
     return probabilities
 
 
-def predict(model: Model, x: npt.ArrayLike) -> npt.NDArray[Any]:
+def predict(model: Model, x: npt.ArrayLike | Table) -> npt.NDArray[Any]:
     """The most probable class of each row of raw features, as an element of `model.classes`.
 
     Raises:
@@ -133,6 +143,8 @@ def to_metadata(model: Model) -> dict[str, Any]:
         "temperature": float(model.temperature),
         "standardizer_dtype": model.standardizer.mean.dtype.name,
         "provenance": dict(model.provenance),
+        "encoder": None if model.encoder is None else data.encoder_to_json(model.encoder),
+        "target": model.target,
     }
     if (size := len(json.dumps(metadata))) > MAX_METADATA:
         raise ValueError(f"classes and provenance of the model take {size} bytes as JSON, more than {MAX_METADATA}")
@@ -172,6 +184,8 @@ def from_metadata(path: str | Path, metadata: Mapping[str, Any], num_arrays: int
             tuple(fields["classes"]),
             float(fields["temperature"]),
             fields["provenance"],
+            None if fields["encoder"] is None else data.encoder_from_json(fields["encoder"]),
+            fields["target"],
         )
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not a model file of fnet: {error!s:.500}") from None
@@ -184,6 +198,8 @@ _TYPES: dict[str, Any] = {
     "temperature": int | float,
     "standardizer_dtype": str,
     "provenance": dict,
+    "encoder": dict | NoneType,
+    "target": str | NoneType,
 }
 
 
@@ -219,6 +235,11 @@ def checked(source: str, model: Model) -> Model:
                 f"{source}: the {name} of the standardizer is {array.dtype}{list(array.shape)}, but the network has "
                 f"{config.sizes[0]} features"
             )
+    if model.encoder is not None and len(data.feature_names(model.encoder)) != config.sizes[0]:
+        raise ValueError(
+            f"{source}: the encoder makes {len(data.feature_names(model.encoder))} features, but the network has "
+            f"{config.sizes[0]}"
+        )
     low, high = TEMPERATURES
     if not low <= model.temperature <= high:
         raise ValueError(f"{source}: the temperature of the model is {model.temperature}, not from {low} to {high}")

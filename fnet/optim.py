@@ -143,7 +143,7 @@ def adam_update(
     b1, b2, alpha = _in_unit("b1", b1), _in_unit("b2", b2), _not_negative("weight_decay", weight_decay)
     eps = _not_negative("eps", eps)
     t = int(opt_state.count) + 1
-    c1, c2 = (1 - b1**t, 1 - b2**t) if bias_correction else (1.0, 1.0)
+    c1, c2 = (1 / (1 - b1**t), 1 / (1 - b2**t)) if bias_correction else (1.0, 1.0)
     decays = _decays(params, decay_mask)
 
     def new_mu(mu: Array, g: Array) -> Array:
@@ -153,7 +153,7 @@ def adam_update(
         return b2 * nu + (1 - b2) * (g * g)
 
     def new_param(p: Array, mu: Array, nu: Array, decays: bool) -> Array:
-        step = eta * (mu / c1) / (np.sqrt(nu / c2) + eps)
+        step = eta * c1 * mu / (np.sqrt(c2 * nu) + eps)
         return p - step - eta * alpha * p if alpha and decays else p - step
 
     _check_trees(params, grads, opt_state.mu, opt_state.nu)

@@ -1,4 +1,7 @@
-"""Pictures of a run, with matplotlib (the extra `train`): the report's Fig. 5, 6 and 7."""
+"""Pictures of runs, with matplotlib (the extra `plots`): Chen & Wu's Fig. 5 to 14.
+
+Each function returns a figure, which its `savefig` writes. Titles, names of classes and labels are plain text.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fnet.interop import missing
 from fnet.training import EpochRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+MAX_CLASSES = 100  # of a confusion matrix that can be read
+PAIRS = 25  # pairs of classes shown where there are more
+LONGEST = 32  # characters shown of the name of a class
 
 
 def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", test: float | None = None) -> "Figure":
-    """Accuracy or loss per epoch, training and validation; the report's Fig. 5 and 6.
+    """Accuracy or loss per epoch, training and validation; Chen & Wu's Fig. 5 and 6.
 
     Args:
         records: from `fnet.fit`, finished epochs.
@@ -36,7 +43,7 @@ def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", tes
 
 
 def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "", legend: str = "") -> "Figure":
-    """One curve a group with a band of its spread: the mean over runs, and one standard deviation to either side.
+    """One curve per group with a band of its spread: the mean over runs, and one standard deviation to either side.
 
     Args:
         groups: label to `[runs, epochs]` values.
@@ -44,14 +51,14 @@ def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "",
     figure, axes = _figure(6.4, 4.2)
     _draw_curves(axes, groups)
     _label(axes, f"validation {metric}", title)
-    axes.legend(title=legend or None)
+    _legend(axes, title=legend or None)
     return figure
 
 
 def study(
     accuracy: Mapping[str, npt.ArrayLike], loss: Mapping[str, npt.ArrayLike], *, title: str = "", legend: str = ""
 ) -> "Figure":
-    """Accuracy and loss side by side, each as `curves`; the report's Fig. 8 to 14.
+    """Accuracy and loss side by side, each as `curves`; Chen & Wu's Fig. 8 to 14.
 
     Args:
         accuracy, loss: label to `[runs, epochs]` values.
@@ -60,8 +67,8 @@ def study(
     for axes, metric, groups in zip(both, ("accuracy", "loss"), (accuracy, loss), strict=True):
         _draw_curves(axes, groups)
         _label(axes, metric, "")
-    both[0].legend(title=legend or None, fontsize="small")
-    figure.suptitle(title)  # pyright: ignore[reportUnknownMemberType]
+    _legend(both[0], title=legend or None, fontsize="small")
+    figure.suptitle(_printable(title), parse_math=False)  # pyright: ignore[reportUnknownMemberType]
     return figure
 
 
@@ -82,15 +89,24 @@ def accuracy_against_time(
         axes.annotate(str(i), (x, y), ha="center", va="center", color="white", fontsize=7, fontweight="bold")
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("validation accuracy")
-    axes.set_title(title)
+    axes.set_title(_printable(title), parse_math=False)
     axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    _legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
 
 
 def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: str = "") -> "Figure":
-    """The confusion matrix with its numbers, rows the truth; the report's Fig. 7."""
+    """The confusion matrix with its numbers, rows the truth; Chen & Wu's Fig. 7.
+
+    Of more than 100 classes it shows the pairs that are confused most often.
+
+    Args:
+        matrix: `[classes, classes]` counts, from `fnet.metrics.confusion_matrix`.
+        classes: their names.
+    """
     counts = np.asarray(matrix)
+    if len(counts) > MAX_CLASSES:
+        return _confused_pairs(counts, classes, title)
     side = min(max(4.5, 0.62 * len(counts) + 1.8), 16)
     figure, axes = _figure(side + 1.2, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -98,13 +114,13 @@ def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: st
     figure.colorbar(  # pyright: ignore[reportUnknownMemberType]
         image, ax=axes, fraction=0.046, pad=0.04, label="share of the true class"
     )
-    names = [str(name) for name in classes]
+    names = [_shown(name) for name in classes]
     slant = {"rotation": 45, "ha": "right"} if max(map(len, names)) > 3 else {}
-    axes.set_xticks(range(len(names)), names, **slant)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, parse_math=False, **slant)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(title)
+    axes.set_title(_printable(title), parse_math=False)
     if len(counts) <= 25:
         for (i, j), count in np.ndenumerate(counts):
             color = "white" if shares[i, j] > 0.5 else "black"
@@ -112,11 +128,42 @@ def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: st
     return figure
 
 
+def _confused_pairs(counts: npt.NDArray[Any], classes: Sequence[Any], title: str) -> "Figure":
+    errors = np.array(counts)
+    np.fill_diagonal(errors, 0)
+    rows, columns = np.nonzero(errors)
+    most = np.argsort(-errors[rows, columns], kind="stable")[:PAIRS]
+    rows, columns = rows[most], columns[most]
+    figure, axes = _figure(9.6, max(3.6, 1.8 + 0.26 * len(most)))
+    names = [f"{_shown(classes[i])} → {_shown(classes[j])}" for i, j in zip(rows, columns, strict=True)]
+    bars = axes.barh(range(len(most)), errors[rows, columns], color="C0")
+    axes.bar_label(bars, padding=3, fontsize=8)
+    axes.set_yticks(range(len(most)), names, parse_math=False, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.set_xlim(left=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("examples")
+    axes.set_ylabel("true class → predicted class")
+    axes.set_title(_printable(f"{title}\nthe pairs confused most often, of {len(counts):,} classes"), parse_math=False)
+    return figure
+
+
+def _shown(name: Any) -> str:
+    """The name of a class, without the characters that no font has, and cut where it is long."""
+    text = _printable(name)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _printable(text: Any) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
 def _figure(width: float, height: float, *, columns: int = 1) -> tuple["Figure", Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError('pictures need matplotlib: python -m pip install "fnet[train]"') from None
+        raise missing("a picture", "matplotlib", "plots") from None
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     return figure, figure.subplots(ncols=columns)
 
@@ -130,9 +177,15 @@ def _draw_curves(axes: Any, groups: Mapping[str, npt.ArrayLike]) -> None:
         axes.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
+def _legend(axes: Any, **options: Any) -> None:
+    legend = axes.legend(**options)
+    for text in (legend.get_title(), *legend.get_texts()):
+        text.set_parse_math(False)
+
+
 def _label(axes: Any, metric: str, title: str) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel(metric)
-    axes.set_title(title)
+    axes.set_title(_printable(title), parse_math=False)
     axes.grid(alpha=0.3)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,6 +1,7 @@
 """Pictures: that they show what they are given."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -53,7 +54,32 @@ def test_accuracy_against_time_draws_runs_and_means() -> None:
     assert [text.get_text() for text in axes.texts] == ["0"]
 
 
+def test_text_is_shown_as_it_is() -> None:
+    names = ("$^$", "a\x1bb", "x" * 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plots.confusion_matrix(np.eye(3), names, title="$^$")
+        figure.canvas.draw()
+        plots.curves({"$^$": [[1.0, 2.0]]}, "accuracy", title="$^$", legend="$^$").canvas.draw()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["$^$", "a\N{REPLACEMENT CHARACTER}b", "x" * 31 + "…"]
+
+
+def test_of_many_classes_the_pairs_confused_most_often_are_shown() -> None:
+    counts = np.eye(5000, dtype=int)
+    counts[7, 9], counts[4999, 0] = 3, 5
+    figure = plots.confusion_matrix(counts, range(5000), title="t")
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["4999 → 0", "7 → 9"]
+    assert [bar.get_width() for bar in axes.patches] == [5, 3]  # pyright: ignore[reportAttributeAccessIssue]
+    assert axes.get_title() == "t\nthe pairs confused most often, of 5,000 classes"
+
+
+def test_many_classes_without_an_error_are_no_error() -> None:
+    plots.confusion_matrix(np.eye(101), range(101)).canvas.draw()
+
+
 def test_a_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"fnet\[train\]"):
+    with pytest.raises(ImportError, match="python -m pip install matplotlib"):
         plots.confusion_matrix([[1, 0], [0, 1]], ("a", "b"))

@@ -1,11 +1,14 @@
-"""Data sets: reading, splitting, batching, and the scaling of features."""
+"""Data sets: reading, encoding and splitting tables, batching, and the scaling of features."""
 
+from fnet.data.arrays import encode_labels, load, load_features
 from fnet.data.dataset import (
     Classes,
     Dataset,
     Labels,
+    absent_classes,
     batch_slices,
     batches,
+    check_mapped,
     digits,
     fingerprint,
     gather,
@@ -14,6 +17,17 @@ from fnet.data.dataset import (
     take,
     train_test_split,
 )
+from fnet.data.delimited import read_table
+from fnet.data.encoder import (
+    EncodedColumn,
+    Encoder,
+    encoder_from_json,
+    encoder_to_json,
+    feature_names,
+    numeric_features,
+    text_columns,
+)
+from fnet.data.encoding import EncodeNotes, encode
 from fnet.data.features import (
     RobustScaler,
     Standardizer,
@@ -22,32 +36,56 @@ from fnet.data.features import (
     robust_scale,
     standardize,
 )
-from fnet.data.tables import (
-    encode_labels,
-    load,
-    load_features,
-)
+from fnet.data.fitting import fit_encoder
+from fnet.data.frames import from_columns
+from fnet.data.summary import describe
+from fnet.data.tables import Column, Table, drop_columns, take_rows
+from fnet.data.targets import Target, TargetGuess, guess_target, labels_of, split_target
 
 __all__ = [
     "Classes",
+    "Column",
     "Dataset",
+    "EncodeNotes",
+    "EncodedColumn",
+    "Encoder",
     "Labels",
     "RobustScaler",
     "Standardizer",
+    "Table",
+    "Target",
+    "TargetGuess",
+    "absent_classes",
     "batch_slices",
     "batches",
+    "check_mapped",
+    "describe",
     "digits",
+    "drop_columns",
+    "encode",
     "encode_labels",
+    "encoder_from_json",
+    "encoder_to_json",
+    "feature_names",
     "fingerprint",
+    "fit_encoder",
     "fit_robust_scaler",
     "fit_standardizer",
+    "from_columns",
     "gather",
+    "guess_target",
+    "labels_of",
     "load",
     "load_features",
     "num_rows",
+    "numeric_features",
+    "read_table",
     "robust_scale",
+    "split_target",
     "standardize",
     "synthetic",
     "take",
+    "take_rows",
+    "text_columns",
     "train_test_split",
 ]

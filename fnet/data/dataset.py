@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from importlib import resources
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,6 +16,23 @@ from fnet.data import npy as _npy
 from fnet.nn import Array
 from fnet.random import Key
 from fnet.tree import freeze, frozen
+
+__all__ = [
+    "Classes",
+    "Dataset",
+    "Labels",
+    "absent_classes",
+    "batch_slices",
+    "batches",
+    "check_mapped",
+    "digits",
+    "fingerprint",
+    "gather",
+    "num_rows",
+    "synthetic",
+    "take",
+    "train_test_split",
+]
 
 Labels: TypeAlias = npt.NDArray[np.integer[Any]]
 Classes: TypeAlias = tuple[int | str, ...]
@@ -120,30 +138,93 @@ def fingerprint(dataset: Dataset) -> str:
 # Splitting and batching -----------------------------------------------------------------------------------------------
 
 
-def train_test_split(key: Key, dataset: Dataset, test_size: float | int) -> tuple[Dataset, Dataset]:
-    """A random split into two, stratified: each class has the same share in both, as nearly as whole rows allow.
+def train_test_split(
+    key: Key, dataset: Dataset, test_size: float | int, *, stratify: bool = True
+) -> tuple[Dataset, Dataset]:
+    """A random split into two, the rows of each in their old order.
+
+    Stratified: each class has the same share in both, as nearly as whole rows allow, and none is in the test set alone
+    while there are other rows for it. A class too rare to be in both is found with `absent_classes`. Where y is float,
+    as in a regression, small and large values have the same share.
 
     Args:
         test_size: a share between 0 and 1, or a number of rows.
+        stratify: False takes rows by chance alone.
 
     Raises:
         TypeError, ValueError: `test_size` is neither, or one of the two would be empty.
     """
     rows = len(dataset.y)
     size = num_rows(test_size, rows)
-    # In the order of class and, within it, chance, every rows/size-th example goes into the test set.
     order = frandom.permutation(key, rows)
-    order = order[np.argsort(dataset.y[order], kind="stable")]
     is_test = np.zeros(rows, bool)
-    is_test[order[(np.arange(size) * rows + rows // 2) // size]] = True
+    if stratify:
+        # In the order of class and, within it, chance, every rows/size-th example goes into the test set.
+        order = order[np.argsort(dataset.y[order], kind="stable")]
+        is_test[_every(order, size)] = True
+        labels, count = np.unique(dataset.y, return_counts=True)
+        if dataset.y.dtype.kind != "f" and len(np.unique(dataset.y[~is_test])) < len(labels) <= rows - size:
+            # One row of each class is sure to stay.
+            stays = np.append(0, np.cumsum(count)[:-1])
+            is_test[:] = False
+            is_test[_every(np.delete(order, stays), size)] = True
+    else:
+        is_test[order[:size]] = True
     return take(dataset, np.flatnonzero(~is_test)), take(dataset, np.flatnonzero(is_test))
+
+
+def _every(order: npt.NDArray[np.integer[Any]], size: int) -> npt.NDArray[np.integer[Any]]:
+    """As many of the given rows, evenly spaced."""
+    return order[(np.arange(size) * len(order) + len(order) // 2) // size]
+
+
+def absent_classes(dataset: Dataset) -> Classes:
+    """The classes of which a data set has no row, such as those too rare to be on one side of a split.
+
+    >>> absent_classes(Dataset(np.zeros((2, 1)), np.array([0, 2]), ("a", "b", "c")))
+    ('b',)
+    """
+    classes = dataset.classes or tuple(range(int(dataset.y.max(initial=0)) + 1))
+    present = set(np.unique(dataset.y).tolist())
+    return tuple(name for i, name in enumerate(classes) if i not in present)
+
+
+def check_mapped(dataset: Dataset) -> None:
+    """Make sure that the files to which arrays of a data set are mapped still hold them; call it at each epoch's start.
+
+    What is promised: a file that has become shorter is an error here, instead of the end of the process (SIGBUS) at the
+    first row that is gone. One that becomes shorter between this and the use of its rows still ends it, and one whose
+    content changes gives its new content; so leave the files of a data set alone while it is used.
+
+    Raises:
+        FileNotFoundError: a file is gone.
+        ValueError: a file has become shorter.
+    """
+    for array in (dataset.x, dataset.y):
+        base: Any = array
+        while base is not None:
+            if isinstance(base, np.memmap):
+                _check_size(base)  # pyright: ignore[reportUnknownArgumentType]
+            base = base.base if isinstance(base, np.ndarray) else None  # pyright: ignore[reportUnknownMemberType]
+
+
+def _check_size(mapped: Any) -> None:
+    if mapped.filename is not None:
+        size, end = Path(mapped.filename).stat().st_size, mapped.offset + mapped.nbytes
+        if size < end:
+            raise ValueError(
+                f"{mapped.filename} has become shorter while it is used: {size} bytes, but its data end at {end}; "
+                "write it again and load it anew"
+            )
 
 
 def num_rows(size: float | int, rows: int) -> int:
     """A number of rows, or a share of them, as a number of rows that leaves at least one over.
 
-    >>> num_rows(0.25, 100), num_rows(7, 100)
-    (25, 7)
+    A share is at least one row and at most all but one.
+
+    >>> num_rows(0.25, 100), num_rows(7, 100), num_rows(0.1, 3)
+    (25, 7, 1)
 
     Raises:
         TypeError, ValueError: neither of the two, or one that leaves none.
@@ -153,9 +234,12 @@ def num_rows(size: float | int, rows: int) -> int:
     if not isinstance(size, Integral):
         if not 0 < size < 1:
             raise ValueError(f"a share of the rows must be between 0 and 1, but got {size}")
-        size = round(float(size) * rows)
+        size = max(1, min(round(float(size) * rows), rows - 1))
     if not 1 <= size < rows:
-        raise ValueError(f"a split of {size} of {rows} rows leaves one side empty")
+        raise ValueError(
+            f"a split of {size} of {rows} rows leaves one side empty; "
+            + (f"give a number of rows from 1 to {rows - 1}" if rows > 1 else "one row cannot be split")
+        )
     return int(size)
 
 

@@ -155,9 +155,10 @@ class Kernels:
             t *= 1 - b2
             nu_ *= b2
             nu_ += t
-            np.sqrt(nu_ if c2 == 1 else np.divide(nu_, c2, out=t), out=t)
+            np.multiply(nu_, c2, out=t)
+            np.sqrt(t, out=t)
             t += eps
-            np.multiply(mu_ if c1 == 1 else np.divide(mu_, c1, out=u), eta, out=u)
+            np.multiply(mu_, eta * c1, out=u)
             u /= t
             self._apply(p_, u, t, eta * alpha)
 

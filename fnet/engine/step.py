@@ -224,7 +224,7 @@ class Engine:
         for arrays, alpha in self.parts:
             if config.optimizer == "adam":
                 b1, b2, t = config.b1, config.b2, self.count
-                c1, c2 = (1 - b1**t, 1 - b2**t) if config.bias_correction else (1.0, 1.0)
+                c1, c2 = (1 / (1 - b1**t), 1 / (1 - b2**t)) if config.bias_correction else (1.0, 1.0)
                 self.kernels.adam(*arrays, eta, b1, b2, c1, c2, config.eps, alpha)
             else:
                 self.kernels.sgd(*arrays, eta, config.momentum, config.nesterov, alpha)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import fnet
 from fnet import mlp
 from fnet.checkpoint import write_atomically
-from fnet.data import Standardizer
+from fnet.data import Standardizer, feature_names
 from fnet.interop import missing
 from fnet.model import Model, checked, to_metadata
 from fnet.params import MLPConfig, Params
@@ -45,8 +45,9 @@ def save_onnx(path: str | Path, model: Model) -> None:
 def to_onnx(model: Model) -> "onnx.ModelProto":
     """The classifier as an ONNX model, which computes `fnet.model.predict` and `fnet.model.predict_proba`.
 
-    Its metadata hold, as JSON, `classes` in the order of the probabilities, and `provenance`. Features that are not
-    finite, which `predict_proba` refuses, give NaN here.
+    Its metadata hold, as JSON, `classes` in the order of the probabilities, and `provenance`; of a model of tables also
+    the names of the `features`, which are its input, encoded by `fnet.data.encode`. Features that are not finite, which
+    `predict_proba` refuses, give NaN here.
 
     Raises:
         ImportError: the package onnx is not installed.
@@ -84,6 +85,8 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
     )
     metadata = to_metadata(model)
     notes = {name: json.dumps(metadata[name], sort_keys=True) for name in ("classes", "provenance")}
+    if model.encoder is not None:
+        notes["features"] = json.dumps(feature_names(model.encoder))
     helper.set_model_props(proto, notes)
     return proto
 

@@ -13,15 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fnet import data, losses, metrics, mlp, random
+from fnet import data, metrics, random
 from fnet.data import Dataset
 from fnet.engine import ALONE, Engine, Processes
 from fnet.nn import Array
 from fnet.params import MLPConfig, Params, State
 from fnet.random import Key
 from fnet.schedules import Schedule
-from fnet.training.config import TrainConfig, example_weights, learning_rate_schedule
+from fnet.training.config import TrainConfig, learning_rate_schedule
 from fnet.training.evaluation import Evaluation, Transform, evaluate, recompute_state
+from fnet.training.examples import checked_targets, training_examples
 from fnet.training.step import (
     NO_TOTALS,
     Best,
@@ -134,9 +135,9 @@ def fit(
     """
     _check_arguments(config, train_config, yield_every)
     min_size = 2 if config.batch_norm and config.hidden_sizes else 1
-    examples = _examples(config, train_config, train, sample_weight, transform, processes or ALONE, min_size)
+    examples = training_examples(config, train_config, train, sample_weight, transform, processes or ALONE, min_size)
     if valid is not None:
-        _checked_targets("valid", config, valid)
+        checked_targets("valid", config, valid)
     elif train_config.tracks_best:
         raise ValueError('keep="best" and patience need validation data')
     slices = data.batch_slices(len(examples.used), train_config.batch_size, min_size=min_size)
@@ -167,7 +168,6 @@ def fit(
             x, targets, weights = examples.batch(rows)
             loss, score = memory.step(x, targets, weights, random.fold_in(step_key, step), len(rows))
             if not math.isfinite(loss):
-                _check_finite(x, rows)
                 raise NonFiniteLossError(loss, step + 1, int(train_state.epoch) + 1, unload())
             losses_sum, scores_sum, count = losses_sum + loss * len(rows), scores_sum + score, count + len(rows)
             position, step = position + 1, step + 1
@@ -226,51 +226,6 @@ def final_model(train_state: TrainState, train_config: TrainConfig) -> tuple[Par
     return train_state.params, train_state.state
 
 
-class _Examples(NamedTuple):
-    """The training examples, for batches."""
-
-    x: Array  # [rows, features]
-    targets: Array  # [rows] labels or [rows, targets] numbers
-    weights: Array | None  # [rows], float64
-    used: npt.NDArray[np.intp]  # the rows with a weight above 0
-    transform: Transform | None
-    processes: Processes
-    dtype: str
-
-    def batch(self, rows: npt.NDArray[np.intp], *, shared: bool = True) -> tuple[Array, Array, Array | None]:
-        """Features, targets, and the share of each example in the mean loss, of the rows that are this process's."""
-        own = self.processes.own(len(rows)) if shared else slice(None)
-        mine = rows[own]
-        x = data.gather(self.x, mine)
-        if self.transform is not None:
-            x = self.transform(x)
-        weights = None
-        if self.weights is not None:
-            weights = mlp.mean_weights(self.weights.take(rows), len(rows), self.dtype)[own]
-        return np.ascontiguousarray(x, self.dtype), self.targets.take(mine, axis=0), weights
-
-
-def _examples(
-    config: MLPConfig,
-    train_config: TrainConfig,
-    train: Dataset,
-    sample_weight: npt.ArrayLike | None,
-    transform: Transform | None,
-    processes: Processes,
-    min_size: int,
-) -> _Examples:
-    """The examples of a data set, checked."""
-    targets = _checked_targets("train", config, train)
-    weights = example_weights(train_config, targets, config.num_outputs, sample_weight)
-    used = np.arange(len(targets)) if weights is None else np.flatnonzero(weights)
-    if len(used) < min_size:
-        raise ValueError(f"training needs at least {min_size} examples with a weight above 0, but got {len(used)}")
-    if config.loss == "cross_entropy" and (targets[used] == targets[used[0]]).all():
-        which = "" if weights is None else " with a weight above 0"
-        raise ValueError(f"training needs at least 2 classes, but all labels{which} are {targets[used[0]]}")
-    return _Examples(train.x, targets, weights, used, transform, processes, config.dtype)
-
-
 def _record(
     config: MLPConfig, train_state: TrainState, rate: Schedule, seconds: float, *, finished: bool = False
 ) -> EpochRecord:
@@ -316,33 +271,6 @@ def _check_arguments(config: MLPConfig, train_config: TrainConfig, yield_every: 
                 raise ValueError(
                     f"{name}={getattr(train_config, name)!r} is for classes, but the loss is {config.loss!r}"
                 )
-
-
-def _checked_targets(name: str, config: MLPConfig, dataset: Dataset) -> Array:
-    """Labels `[rows]`, or numbers `[rows, targets]`, of a data set that fits the config."""
-    if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{name} must be a Dataset, but got a {type(dataset).__name__}: fnet.Dataset(x, y) makes one")
-    for part, array in (("x", dataset.x), ("y", dataset.y)):
-        if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"{name}.{part} must be an array, but got a {type(array).__name__}: use numpy.asarray")
-    x, y = dataset.x, dataset.y
-    if x.ndim != 2 or x.shape[1] != config.sizes[0]:
-        raise ValueError(
-            f"{name}.x must have shape [rows, {config.sizes[0]}] as the config says, but got {list(x.shape)}"
-        )
-    if len(x) == 0 or y.ndim == 0 or len(y) != len(x):
-        raise ValueError(f"{name} must have as many labels as rows, but got {list(y.shape)} for {list(x.shape)}")
-    if config.loss == "cross_entropy":
-        return losses.check_labels(y, config.num_outputs)
-    return mlp.loss_targets(config, y, len(x))
-
-
-def _check_finite(x: Array, rows: npt.NDArray[np.intp]) -> None:
-    """Raise a ValueError that names the row of the training data, where the features of a batch are not finite."""
-    for i, column in np.argwhere(~np.isfinite(x)):
-        raise ValueError(
-            f"x must be finite, but row {rows[i]} of the training data has {x[i, column]} in column {column}"
-        )
 
 
 def _check_resumable(train_config: TrainConfig, train_state: TrainState, steps_per_epoch: int) -> None:

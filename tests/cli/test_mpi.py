@@ -10,7 +10,7 @@ import pytest
 
 from fnet import model, testing
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+from .conftest import Fnet, succeeds
 
 
 def find_mpiexec() -> str:
@@ -21,24 +21,47 @@ def find_mpiexec() -> str:
     return path
 
 
-@pytest.mark.parametrize("options", [["--mixup", "0.4"], ["--no-batch-norm", "--clip-norm", "1"]])
-def test_two_ranks_give_what_one_process_gives(tmp_path: Path, options: list[str]) -> None:
+@pytest.mark.parametrize("options", [["--input-noise", "0.4"], ["--no-batch-norm", "--clip-norm", "1"]])
+def test_two_ranks_give_what_one_process_gives(tmp_path: Path, options: list[str], fnet_command: Fnet) -> None:
     mpiexec = find_mpiexec()
-    common = [str(SCRIPT), "--quiet", "--epochs", "2", "--hidden", "32", "32", "--dtype", "float64", *options]
-    one = [sys.executable, *common, "--out", str(tmp_path / "one")]
-    two = [mpiexec, "-n", "2", sys.executable, *common, "--mpi", "--out", str(tmp_path / "two")]
-    for command in (one, two):
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert result.returncode == 0, result.stderr
-    expected, got = (model.load(tmp_path / name / "model.npz") for name in ("one", "two"))
+    common = [
+        "train",
+        "--quiet",
+        "--no-pictures",
+        "--epochs",
+        "2",
+        "--hidden",
+        "32",
+        "32",
+        "--dtype",
+        "float64",
+        *options,
+    ]
+    succeeds(fnet_command(*common, "--out", tmp_path / "one"))
+    two = [mpiexec, "-n", "2", sys.executable, "-m", "fnet", *common, "--mpi", "--out", str(tmp_path / "two")]
+    result = subprocess.run(two, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    expected, got = (model.load_model(tmp_path / name / "model.npz") for name in ("one", "two"))
     testing.assert_trees_close(got.members, expected.members, rtol=1e-7, atol=1e-9)
     histories = [(tmp_path / name / "history.csv").read_text().splitlines() for name in ("one", "two")]
     assert len(histories[0]) == len(histories[1]) == 3
 
 
 def test_an_error_of_one_rank_ends_the_others(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    command = [find_mpiexec(), "-n", "2", sys.executable, str(SCRIPT), "--mpi", "--quiet", "--out", str(tmp_path)]
+    (tmp_path / "metrics.json").touch()
+    command = [
+        find_mpiexec(),
+        "-n",
+        "2",
+        sys.executable,
+        "-m",
+        "fnet",
+        "train",
+        "--mpi",
+        "--quiet",
+        "--out",
+        str(tmp_path),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode != 0
-    assert f"error: {tmp_path} holds an unfinished run" in result.stderr
+    assert f"error: {tmp_path} holds a finished run" in result.stderr

@@ -2,9 +2,6 @@
 
 import contextlib
 import csv
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fnet.cli import train
 from fnet.interop import tensorboard
+
+from .conftest import Fnet, interrupting, refused, succeeds
 
 metadata = pytest.importorskip("tensorboard.plugins.hparams.metadata", reason="tensorboard is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -20,7 +20,7 @@ EventAccumulator = pytest.importorskip("tensorboard.backend.event_processing.eve
 EventMultiplexer = pytest.importorskip("tensorboard.backend.event_processing.event_multiplexer").EventMultiplexer
 
 TAGS = {"loss/train", "loss/validation", "accuracy/train", "accuracy/validation", "learning_rate"}
-COMMAND = [sys.executable, "-m", "fnet", "train", "--hidden", "8", "--no-pictures"]
+TRAIN = ["train", "--hidden", "8", "--no-pictures", "--quiet"]
 
 
 def read(folder: Path) -> Any:
@@ -48,16 +48,11 @@ def history(out: Path) -> dict[int, list[tuple[int, float]]]:
     return curves
 
 
-def train(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, "--quiet", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
-
-
-def test_a_run(tmp_path: Path) -> None:
+def test_a_run(tmp_path: Path, fnet_command: Fnet) -> None:
     out, logs = tmp_path / "mine", tmp_path / "logs"
     for _ in range(2):
-        result = train("--epochs", 2, "--seed", 3, "--out", out, "--overwrite", "--tensorboard", logs)
-        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+        options = ["--epochs", 2, "--seed", 3, "--out", out, "--overwrite", "--tensorboard", logs]
+        assert succeeds(fnet_command(*TRAIN, *options)).out == ""
     assert [path.name for path in logs.iterdir()] == ["mine"]
     reader = read(logs / "mine")
     assert set(reader.Tags()["scalars"]) == TAGS
@@ -67,11 +62,11 @@ def test_a_run(tmp_path: Path) -> None:
     assert event.step == 2
 
 
-def test_an_ensemble(tmp_path: Path) -> None:
+def test_an_ensemble(tmp_path: Path, fnet_command: Fnet) -> None:
     out, logs = tmp_path / "mine", tmp_path / "logs"
     for networks in (3, 2):
         options = ["--epochs", 2, "--ensemble", networks, "--overwrite", "--tensorboard", logs]
-        assert train(*options, "--out", out).returncode == 0
+        succeeds(fnet_command(*TRAIN, *options, "--out", out))
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(logs))
     multiplexer.Reload()
     runs = {name: multiplexer.GetAccumulator(name) for name in multiplexer.Runs()}
@@ -82,30 +77,24 @@ def test_an_ensemble(tmp_path: Path) -> None:
     assert len(runs["mine"].Images("confusion_matrix")) == 1
 
 
-def test_interrupted_and_resumed(tmp_path: Path) -> None:
+def test_interrupted_and_resumed(tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch) -> None:
     out, logs = tmp_path / "mine", tmp_path / "logs"
-    options = ["--epochs", "100", "--checkpoint-every", "epoch", "--out", str(out), "--tensorboard", str(logs)]
-    process = subprocess.Popen([*COMMAND, *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while not list(logs.glob("mine/*.fnet")) or len(read(logs / "mine").Tags()["scalars"]) < len(TAGS):
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    before = len(valid_loss(read(logs / "mine")))
-    assert 1 <= before < 100
+    command = [*TRAIN, "--epochs", 8, "--out", out, "--tensorboard", logs]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "interruptible", interrupting(lambda: 70))  # steps, of 21 per epoch
+        assert fnet_command(*command).code == 130
+    assert [step for step, _ in valid_loss(read(logs / "mine"))] == [1, 2, 3]
     # Another job is refused before anything of the run is replaced.
-    assert train(*options, "--seed", "1", "--resume").returncode == 2
-    assert len(valid_loss(read(logs / "mine"))) == before
-    assert train(*options, "--resume").returncode == 0
-    assert [step for step, _ in valid_loss(read(logs / "mine"))] == list(range(1, 101))
+    refused(fnet_command(*command, "--seed", 1, "--resume"))
+    assert [step for step, _ in valid_loss(read(logs / "mine"))] == [1, 2, 3]
+    succeeds(fnet_command(*command, "--resume"))
+    assert [step for step, _ in valid_loss(read(logs / "mine"))] == list(range(1, 9))
     assert valid_loss(read(logs / "mine")) == history(out)[0]
 
 
 def test_a_run_is_not_lost_when_the_epochs_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fnet_command: Fnet
 ) -> None:
-    from fnet.cli.main import main
-
     open_run = tensorboard.open_run
 
     @contextlib.contextmanager
@@ -119,32 +108,27 @@ def test_a_run_is_not_lost_when_the_epochs_cannot_be_written(
 
             yield add_two
 
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     logs = tmp_path / "logs"
-    arguments = [*COMMAND[3:], "--quiet", "--epochs", "4", "--out", str(tmp_path / "mine"), "--tensorboard", str(logs)]
+    command = [*TRAIN, "--epochs", 4, "--out", tmp_path / "mine", "--tensorboard", logs]
     with monkeypatch.context() as patch:
         patch.setattr(tensorboard, "open_run", failing)
-        assert main(arguments) == 2
-    assert "No space left" in capsys.readouterr().err
-    assert main([*arguments, "--resume"]) == 0
+        assert "No space left" in refused(fnet_command(*command))
+    succeeds(fnet_command(*command, "--resume"))
     assert valid_loss(read(logs / "mine")) == history(tmp_path / "mine")[0]
 
 
 @pytest.mark.parametrize("missing", ["tensorboard", "matplotlib"])
-def test_without_a_package_nothing_begins(missing: str, tmp_path: Path) -> None:
-    (tmp_path / f"{missing}.py").write_text("raise ImportError")
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    out = tmp_path / "mine"
-    result = train("--out", out, "--tensorboard", tmp_path / "logs", env={**os.environ, "PYTHONPATH": path})
-    assert result.returncode == 2
-    assert "python -m pip install tensorboard matplotlib" in result.stderr
-    assert not out.exists()
+def test_without_a_package_nothing_begins(
+    missing: str, tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
+        monkeypatch.setitem(sys.modules, name, None)
+    error = refused(fnet_command(*TRAIN, "--out", tmp_path / "mine", "--tensorboard", tmp_path / "logs"))
+    assert "python -m pip install tensorboard matplotlib" in error
+    assert not (tmp_path / "mine").exists()
 
 
-def test_into_something_else_nothing_begins(tmp_path: Path) -> None:
+def test_into_something_else_nothing_begins(tmp_path: Path, fnet_command: Fnet) -> None:
     (tmp_path / "logs").write_text("")
-    out = tmp_path / "mine"
-    result = train("--out", out, "--tensorboard", tmp_path / "logs")
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ")
-    assert not out.exists()
+    refused(fnet_command(*TRAIN, "--out", tmp_path / "mine", "--tensorboard", tmp_path / "logs"))
+    assert not (tmp_path / "mine").exists()

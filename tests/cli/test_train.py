@@ -1,162 +1,220 @@
-"""scripts/train.py and scripts/predict.py, as a user runs them."""
+"""`fnet train`, and `fnet predict` of what it writes."""
 
 import csv
 import json
-import os
+import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import train
 
 import fnet
-from fnet import checkpoint, model
+from fnet import checkpoint, model, plots, testing
+from fnet.cli import results, train
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+from .conftest import Fnet, interrupting, refused, succeeds
+
 SMALL = ["--hidden", "16", "--epochs", "3", "--quiet", "--no-pictures"]
 FILES = {"config.json", "history.csv", "metrics.json", "report.txt", "predictions.csv", "model.npz"}
 # What must be the same bytes when a run is repeated or resumed; in metrics.json all but the times.
 EXACT = ("model.npz", "history.csv", "predictions.csv", "report.txt")
 
 
-def run(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def read_csv(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def results(out: Path) -> dict[str, object]:
+def exact(out: Path) -> dict[str, object]:
     metrics = json.loads((out / "metrics.json").read_text())
     del metrics["seconds_per_epoch"]
     return {"metrics": metrics, **{name: (out / name).read_bytes() for name in EXACT}}
 
 
-def test_a_run_writes_what_it_should(tmp_path: Path) -> None:
-    result = run("train.py", "--hidden", "16", "--epochs", "2", "--no-pictures", "--out", tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert {path.name for path in tmp_path.iterdir()} >= FILES
+def test_a_run_writes_what_it_should(tmp_path: Path, fnet_command: Fnet) -> None:
+    options = ["--hidden", "16", "--epochs", "2", "--no-pictures", "--out", tmp_path]
+    lines = succeeds(fnet_command("train", *options)).out.splitlines()
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoints"}
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(metrics["test"]) >= {"loss", "accuracy"}
+    assert set(metrics["test"]) == {
+        "loss",
+        "accuracy",
+        "calibration_error",
+        "loss_standard_error",
+        "accuracy_standard_error",
+    }
     assert f"test   loss {metrics['test']['loss']:.4f}" in (tmp_path / "report.txt").read_text()
     history = read_csv(tmp_path / "history.csv")
     assert [row["epoch"] for row in history] == ["1", "2"]
     rows = read_csv(tmp_path / "predictions.csv")
     right = sum(row["label"] == row["prediction"] for row in rows)
     assert right / len(rows) == pytest.approx(metrics["test"]["accuracy"])
-    lines = result.stdout.splitlines()
-    assert float(lines[1].split()[3]) == pytest.approx(float(history[0]["valid_loss"]), abs=1e-4)
+    assert lines[0].startswith("digits: 1,293 training, 144 validation, 360 test rows; 64 features, 10 classes; ")
+    assert float(lines[2].split()[3]) == pytest.approx(float(history[0]["valid_loss"]), abs=1e-4)
+    assert lines[-1] == f"Results are in {tmp_path}"
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["network"]["sizes"] == [64, 16, 10]
     assert config["versions"]["numpy"] == np.__version__
+    assert config["command"] == f"fnet train --hidden 16 --epochs 2 --no-pictures --out {tmp_path}"
 
 
-def test_pictures_are_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    assert run("train.py", "--hidden", "4", "--epochs", "1", "--quiet", "--out", tmp_path).returncode == 0
-    for name in ("accuracy.png", "loss.png", "confusion_matrix.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+def test_a_quiet_run_prints_nothing_and_uses_each_key_once(tmp_path: Path, fnet_command: Fnet) -> None:
+    with testing.check_key_reuse():
+        options = ["--ensemble", "2", "--valid-split", "random", "--input-noise", "0.1", "--out", tmp_path]
+        assert succeeds(fnet_command("train", *SMALL, *options)).out == ""
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, fnet_command: Fnet) -> None:
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        assert run("train.py", *SMALL, "--seed", seed, "--out", tmp_path / name).stdout == ""
-    assert results(tmp_path / "a") == results(tmp_path / "b")
-    assert results(tmp_path / "a")["model.npz"] != results(tmp_path / "c")["model.npz"]
+        succeeds(fnet_command("train", *SMALL, "--seed", seed, "--out", tmp_path / name))
+    assert exact(tmp_path / "a") == exact(tmp_path / "b")
+    assert exact(tmp_path / "a")["model.npz"] != exact(tmp_path / "c")["model.npz"]
+
+
+# Going on -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        ["--checkpoint-every", "4", "--mixup", "0.2", "--input-noise", "0.1", "--ema-decay", "0.9"],
+        ["--checkpoint-every", "4", "--input-noise", "0.1"],
         ["--checkpoint-every", "epoch", "--optimizer", "sgd", "--learning-rate", "0.01", "--schedule", "onecycle"],
         ["--checkpoint-every", "7", "--patience", "2", "--keep", "best", "--ensemble", "2"],
     ],
 )
-def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(options: list[str], tmp_path: Path) -> None:
-    common = ["--hidden", "16", "16", "--epochs", "8", "--no-pictures", *options]
-    assert run("train.py", *common, "--quiet", "--out", tmp_path / "whole").returncode == 0
-    command = [sys.executable, str(SCRIPTS / "train.py"), *common, "--out", str(tmp_path / "parts"), "--resume"]
+def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(
+    options: list[str], tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["train", "--hidden", "16", "16", "--epochs", "8", "--no-pictures", "--quiet", *options]
+    succeeds(fnet_command(*common, "--out", tmp_path / "whole"))
+    moments = random.Random(1)
+    monkeypatch.setattr(train, "interruptible", interrupting(lambda: moments.randrange(60)))
     stops = 0
-    while True:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        process.stdout.readline()  # the head of the table: training begins
-        if stops < 3:
-            time.sleep(0.01 * stops)
-            process.send_signal((signal.SIGINT, signal.SIGTERM)[stops % 2])
-        _, errors = process.communicate(timeout=120)
-        if process.returncode == 0:
-            break
-        assert process.returncode == 130, errors
-        assert "to go on: python" in errors
-        assert "--resume" in errors
+    while (result := fnet_command(*common, "--out", tmp_path / "parts", "--resume")).code:
+        assert result.code == 130
+        assert "; to go on: fnet train --hidden 16 16" in result.err
+        assert result.err.endswith("--resume\n")
         stops += 1
-    assert stops
-    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+    assert stops > 2
+    assert exact(tmp_path / "parts") == exact(tmp_path / "whole")
+
+
+def test_ctrl_c_finishes_the_step_and_saves(
+    tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "display", lambda *_: lambda record: signal.raise_signal(signal.SIGINT))  # type: ignore[misc]
+    result = fnet_command("train", *SMALL, "--out", tmp_path)
+    assert result.code == 130
+    assert result.err.startswith("interrupted at step ")
+    (kept,) = checkpoint.steps(tmp_path / "checkpoints" / "member-0")
+    assert len(checkpoint.load_metadata(kept)["records"]) == 1
 
 
 def test_ctrl_c_while_it_loads_is_no_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "make_job", Mock(side_effect=KeyboardInterrupt))
-    assert train.main(["--out", str(tmp_path)]) == 130
-    assert capsys.readouterr() == ("", "interrupted\n")
+    assert fnet_command("train", "--out", tmp_path) == (130, "", "interrupted\n")
 
 
-def stopped_run(out: Path, *options: str) -> None:
+def stopped_run(fnet_command: Fnet, out: Path, *options: str) -> None:
     """A run with checkpoints that did not come to its end."""
-    assert run("train.py", *SMALL, "--checkpoint-every", "3", *options, "--out", out).returncode == 0
+    succeeds(fnet_command("train", *SMALL, "--checkpoint-every", "3", *options, "--out", out))
     (out / "metrics.json").unlink()
 
 
-def test_two_checkpoints_are_kept_and_a_damaged_one_is_skipped(tmp_path: Path) -> None:
-    stopped_run(tmp_path)
+def test_two_checkpoints_are_kept_and_a_damaged_one_is_skipped(tmp_path: Path, fnet_command: Fnet) -> None:
+    stopped_run(fnet_command, tmp_path)
     expected = (tmp_path / "model.npz").read_bytes()
     newest, before = checkpoint.steps(tmp_path / "checkpoints" / "member-0")
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     (tmp_path / "model.npz").unlink()
-    result = run("train.py", *SMALL, "--checkpoint-every", "3", "--out", tmp_path, "--resume")
-    assert result.returncode == 0
-    assert newest.name in result.stderr
-    assert before.name not in result.stderr
+    result = fnet_command("train", *SMALL, "--checkpoint-every", "3", "--out", tmp_path, "--resume")
+    assert result.code == 0
+    assert result.err.startswith("warning: skipping a damaged checkpoint: ")
+    assert newest.name in result.err
+    assert before.name not in result.err
     assert (tmp_path / "model.npz").read_bytes() == expected
 
 
-def test_another_job_is_not_resumed_and_an_unfinished_one_not_overwritten(tmp_path: Path) -> None:
-    stopped_run(tmp_path)
-    for options, difference in (
-        (["--learning-rate", "0.002"], "training.learning_rate: 0.0005 in the checkpoint, 0.002 now"),
-        (["--calibrate"], "calibrate: False in the checkpoint, True now"),
-    ):
-        result = run("train.py", *SMALL, *options, "--out", tmp_path, "--resume")
-        assert result.returncode == 2
-        assert difference in result.stderr
-    result = run("train.py", *SMALL, "--out", tmp_path)
-    assert result.returncode == 2
-    assert "holds an unfinished run: add --resume" in result.stderr
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (["--learning-rate", "0.002"], "training.learning_rate 0.0005 in the checkpoint, 0.002 now"),
+        (["--calibrate"], "calibrate False in the checkpoint, True now"),
+        (
+            ["--epochs", "5", "--seed", "1"],
+            "seed 0 in the checkpoint, 1 now; training.epochs 3 in the checkpoint, 5 now",
+        ),
+    ],
+)
+def test_another_run_is_not_resumed_and_loses_nothing(
+    options: list[str], difference: str, tmp_path: Path, fnet_command: Fnet
+) -> None:
+    succeeds(fnet_command("train", *SMALL, "--out", tmp_path))
+    before = exact(tmp_path)
+    assert difference in refused(fnet_command("train", *SMALL, *options, "--out", tmp_path, "--resume"))
+    assert exact(tmp_path) == before
+
+
+def test_a_finished_run_goes_on_to_the_bytes_of_a_longer_one(tmp_path: Path, fnet_command: Fnet) -> None:
+    succeeds(fnet_command("train", *SMALL, "--epochs", "5", "--out", tmp_path / "whole"))
+    succeeds(fnet_command("train", *SMALL, "--epochs", "2", "--out", tmp_path / "parts"))
+    succeeds(fnet_command("train", *SMALL, "--epochs", "5", "--resume", "--out", tmp_path / "parts"))
+    assert exact(tmp_path / "parts") == exact(tmp_path / "whole")
+    assert json.loads((tmp_path / "parts" / "config.json").read_text())["training"]["epochs"] == 5
+    error = refused(fnet_command("train", *SMALL, "--epochs", "4", "--resume", "--out", tmp_path / "parts"))
+    assert "has 5 epochs already" in error
+    assert exact(tmp_path / "parts") == exact(tmp_path / "whole")
+
+
+def test_a_finished_run_with_a_schedule_says_why_it_cannot_go_on(tmp_path: Path, fnet_command: Fnet) -> None:
+    options = [*SMALL, "--schedule", "cosine", "--out", tmp_path]
+    succeeds(fnet_command("train", *options))
+    error = refused(fnet_command("train", *options, "--resume", "--epochs", "5"))
+    assert "cannot go on to 5 epochs: the schedule cosine of this run ends after 3; only" in error
+
+
+def test_a_run_that_has_stopped_early_says_that_more_epochs_change_nothing(tmp_path: Path, fnet_command: Fnet) -> None:
+    options = [*SMALL, "--epochs", "30", "--learning-rate", "0.5", "--patience", "1", "--out", tmp_path]
+    succeeds(fnet_command("train", *options))
+    before = (tmp_path / "history.csv").read_bytes()
+    result = fnet_command("train", *options, "--resume", "--epochs", "40")
+    assert result.code == 0
+    assert "stopped early" in result.err
+    assert (tmp_path / "history.csv").read_bytes() == before
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_run_is_not_overwritten_by_accident(tmp_path: Path, fnet_command: Fnet) -> None:
+    stopped_run(fnet_command, tmp_path)
+    assert "holds an unfinished run: add --resume" in refused(fnet_command("train", *SMALL, "--out", tmp_path))
     assert len(checkpoint.steps(tmp_path / "checkpoints" / "member-0")) == 2
-
-
-@pytest.mark.parametrize("resume", [[], ["--resume"]])
-def test_a_new_run_in_an_old_folder_leaves_nothing_of_the_old_one(resume: list[str], tmp_path: Path) -> None:
-    assert run("train.py", *SMALL, "--out", tmp_path).returncode == 0
+    succeeds(fnet_command("train", *SMALL, "--checkpoint-every", "3", "--resume", "--out", tmp_path))
+    assert "holds a finished run: choose another folder" in refused(fnet_command("train", *SMALL, "--out", tmp_path))
     (tmp_path / "accuracy.png").write_bytes(b"of the old run")
-    result = run("train.py", *SMALL, "--hidden", "8", "--seed", "3", *resume, "--out", tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
+    succeeds(fnet_command("train", *SMALL, "--hidden", "8", "--seed", "3", "--overwrite", "--out", tmp_path))
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["network"]["sizes"], config["seed"]) == ([64, 8, 10], 3)
-    assert model.load(tmp_path / "model.npz").config.sizes == (64, 8, 10)
-    assert not (tmp_path / "accuracy.png").exists()
+    assert model.load_model(tmp_path / "model.npz").config.sizes == (64, 8, 10)
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoints"}
+
+
+def test_a_new_run_that_is_killed_leaves_nothing_of_the_old_one(
+    tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeeds(fnet_command("train", *SMALL, "--out", tmp_path))
+    monkeypatch.setattr(train, "train_member", Mock(side_effect=KeyboardInterrupt))
+    assert fnet_command("train", *SMALL, "--seed", "3", "--overwrite", "--out", tmp_path).code == 130
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["config.json"]
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 3
+    assert list(tmp_path.glob("checkpoints/*/*")) == []
 
 
 @pytest.mark.parametrize(
@@ -167,58 +225,101 @@ def test_a_new_run_in_an_old_folder_leaves_nothing_of_the_old_one(resume: list[s
         (["--hidden", "0"], "sizes must be positive"),
         (["--learning-rate", "-1"], "learning_rate must be a finite number of at least 0"),
         (["--valid-size", "5000"], "leaves one side empty"),
-        (["--label", "x"], "--label x names a column of a .csv, but --data is digits"),
+        (["--label", "x"], "--target is about the columns of a table, but --data digits is not a .csv or .tsv"),
         (["--patience", "2", "--valid-size", "0"], "need validation data"),
         (["--out", "/dev/null/here"], "Not a directory"),
     ],
 )
-def test_errors_are_one_line(options: list[str], message: str, tmp_path: Path) -> None:
-    result = run("train.py", *SMALL, *(["--out", str(tmp_path)] if "--out" not in options else []), *options)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ")
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+def test_errors_are_one_line(options: list[str], message: str, tmp_path: Path, fnet_command: Fnet) -> None:
+    assert message in refused(fnet_command("train", *SMALL, "--out", tmp_path / "run", *options))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
-    result = run("train.py", *SMALL, "--no-batch-norm", "--learning-rate", "1e30", "--out", tmp_path)
-    assert result.returncode == 3
-    assert "the training loss is" in result.stderr
-    assert "at epoch 1, step" in result.stderr
-    assert "smaller learning rate" in result.stderr
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
+    tmp_path: Path, fnet_command: Fnet
+) -> None:
+    result = fnet_command("train", *SMALL, "--no-batch-norm", "--learning-rate", "1e30", "--out", tmp_path)
+    assert result.code == 3
+    assert result.err.startswith("error: the training loss is")
+    assert "at epoch 1, step" in result.err
+    assert "smaller learning rate" in result.err
     (kept,) = checkpoint.steps(tmp_path / "checkpoints" / "member-0")
     assert checkpoint.load_metadata(kept)["records"] == []
 
 
-def write_csv(path: Path, rows: int = 60) -> Path:
-    x = fnet.random.normal(fnet.random.key(0), (rows, 3))
-    names = np.where(x[:, 0] > 0, "yes", "no")
-    lines = [",".join([*map(str, row), name]) for row, name in zip(x, names, strict=True)]
-    path.write_text("\n".join(["a,b,c,answer", *lines]) + "\n")
+# Pictures and names ---------------------------------------------------------------------------------------------------
+
+
+def write_csv(path: Path, names: tuple[str, str]) -> Path:
+    x = fnet.random.normal(fnet.random.key(0), (60, 3))
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["a", "b", "c", "answer"], *([*row, names[int(row[0] > 0)]] for row in x)])
     return path
 
 
-def test_a_csv_with_names_of_classes_comes_out_with_them(tmp_path: Path) -> None:
-    data = write_csv(tmp_path / "data.csv")
-    options = ["--label", "answer", "--hidden", "8", "--epochs", "30", "--batch-size", "8", "--no-pictures"]
-    assert run("train.py", "--data", data, *options, "--quiet", "--out", tmp_path / "run").returncode == 0
-    assert "yes" in (tmp_path / "run" / "report.txt").read_text()
-    (tmp_path / "new.csv").write_text("a,b,c\n9,0,0\n-9,0,0\n")
-    result = run("predict.py", tmp_path / "run" / "model.npz", tmp_path / "new.csv", "--proba")
-    assert result.returncode == 0
-    table = list(csv.DictReader(result.stdout.splitlines()))
-    assert [row["prediction"] for row in table] == ["yes", "no"]
-    assert float(table[0]["p(no)"]) + float(table[0]["p(yes)"]) == pytest.approx(1, abs=1e-5)
+def test_pictures_are_drawn(tmp_path: Path, fnet_command: Fnet) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    succeeds(fnet_command("train", "--hidden", "4", "--epochs", "1", "--quiet", "--out", tmp_path))
+    for name in ("accuracy.png", "loss.png", "confusion_matrix.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_predictions_are_those_of_the_model(tmp_path: Path) -> None:
-    assert run("train.py", *SMALL, "--ensemble", "2", "--calibrate", "--out", tmp_path).returncode == 0
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("the font is gone"), "warning: a picture could not be drawn: RuntimeError: the font is gone\n"),
+        (ImportError("pictures need matplotlib: …"), "note: no pictures: pictures need matplotlib: …\n"),
+    ],
+)
+def test_a_picture_that_fails_costs_nothing_else(
+    error: Exception, message: str, tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("history", "confusion_matrix"):
+        monkeypatch.setattr(plots, name, Mock(side_effect=error))
+    result = fnet_command("train", *SMALL[:-1], "--out", tmp_path)
+    assert result == (0, "", message)
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoints"}
+
+
+def test_hostile_names_of_classes_harm_neither_pictures_nor_files_nor_the_terminal(
+    tmp_path: Path, fnet_command: Fnet
+) -> None:
+    names = ("$^$\x1b[31m", "=cmd()\rx")
+    data = write_csv(tmp_path / "$_$.csv", names)
+    options = ["--hidden", "4", "--epochs", "2", "--batch-size", "8", "--out", tmp_path / "run"]
+    code, out, err = fnet_command("train", "--data", data, *options)
+    assert code == 0
+    assert err.startswith("warning: a spreadsheet takes cells such as '=cmd()")
+    assert err.count("\n") == 1
+    report = (tmp_path / "run" / "report.txt").read_text()
+    assert "\x1b" not in out + err + report
+    assert "$^$\\x1b[31m" in report
+    assert {row["label"] for row in read_csv(tmp_path / "run" / "predictions.csv")} <= set(names)
+    assert len(list((tmp_path / "run").glob("*.png"))) == 3
+
+
+def test_many_classes_have_no_line_each_in_the_terminal(
+    tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "MAX_SHOWN", 9)
+    out = succeeds(fnet_command("train", *SMALL[:3], "1", "--no-pictures", "--out", tmp_path)).out
+    assert "report.txt has a line for each of the 10 classes" in out
+    assert "\n3  " not in out
+    assert "\nmacro avg" in out
+    assert "\n3  " in (tmp_path / "report.txt").read_text()
+
+
+# Data and predictions -------------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_those_of_the_model(tmp_path: Path, fnet_command: Fnet) -> None:
+    succeeds(fnet_command("train", *SMALL, "--ensemble", "2", "--calibrate", "--out", tmp_path))
     _, test = fnet.data.digits()
     np.save(tmp_path / "x.npy", test.x)
     out = tmp_path / "p.csv"
-    assert run("predict.py", tmp_path / "model.npz", tmp_path / "x.npy", "--out", out).returncode == 0
+    printed = succeeds(fnet_command("predict", tmp_path / "model.npz", tmp_path / "x.npy", "--out", out)).out
+    assert printed == f"360 predictions are in {out}\n"
     predicted = [int(row["prediction"]) for row in read_csv(out)]
-    classifier = model.load(tmp_path / "model.npz")
+    classifier = model.load_model(tmp_path / "model.npz")
     assert predicted == model.predict(classifier, test.x).tolist()
     assert len(classifier.members) == 2
     assert classifier.temperature != 1
@@ -226,105 +327,30 @@ def test_predictions_are_those_of_the_model(tmp_path: Path) -> None:
     assert np.mean(predicted == test.y) == pytest.approx(metrics["test"]["accuracy"])
 
 
-def test_test_data_of_another_format_than_the_csv_with_a_label_column(tmp_path: Path) -> None:
-    data = write_csv(tmp_path / "data.csv")
-    dataset, _ = fnet.data.load(data, label="answer")
-    np.savez(tmp_path / "test.npz", x=dataset.x, y=np.array(dataset.classes)[dataset.y])
-    options = ["--label", "answer", "--test", tmp_path / "test.npz", "--hidden", "8", "--epochs", "1", "--quiet"]
-    result = run("train.py", "--data", data, *options, "--no-pictures", "--out", tmp_path / "run")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert len(read_csv(tmp_path / "run" / "predictions.csv")) == len(dataset.y)
-
-
-def test_test_data_of_other_classes_are_refused_by_name(tmp_path: Path) -> None:
-    data, test = write_csv(tmp_path / "data.csv"), tmp_path / "test.csv"
-    test.write_text("1,2,3,perhaps\n1,2,3,yes\n")
-    result = run("train.py", *SMALL, "--data", data, "--test", test, "--out", tmp_path / "run")
-    assert result.returncode == 2
-    assert result.stderr == f"error: {test}: labels ['perhaps'] are none of the classes ['no', 'yes']\n"
-
-
-def test_sorted_data_are_refused_by_the_names_of_the_classes(tmp_path: Path) -> None:
-    (tmp_path / "sorted.csv").write_text("".join(f"{i},{'abc'[i // 20]}\n" for i in range(60)))
-    result = run("train.py", *SMALL, "--data", tmp_path / "sorted.csv", "--valid-size", "20", "--out", tmp_path)
-    assert result.returncode == 2
-    assert "all examples of the classes ['c'] are among the last 20 rows" in result.stderr
-
-
-@pytest.mark.parametrize("preset", ["report", "large"])
-def test_calibration_without_validation_data_is_refused(preset: str, tmp_path: Path) -> None:
-    result = run("train.py", *SMALL, "--preset", preset, "--calibrate", "--valid-size", "0", "--out", tmp_path / "run")
-    assert result.returncode == 2
-    assert "error: --calibrate needs validation data" in result.stderr
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("valid_size", ["0", "0.1"])
-def test_a_preset_that_calibrates_says_so_where_it_cannot(valid_size: str, tmp_path: Path) -> None:
-    options = ["--hidden", "8", "--epochs", "2", "--no-pictures", "--valid-size", valid_size]
-    result = run("train.py", "--preset", "large", *options, "--out", tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    said = "no temperature is fitted, since there are no validation data" in result.stdout.splitlines()
+def test_a_preset_that_calibrates_says_so_where_it_cannot(valid_size: str, tmp_path: Path, fnet_command: Fnet) -> None:
+    options = ["--hidden", "8", "--epochs", "2", "--no-pictures", "--valid-size", valid_size, "--out", tmp_path]
+    result = succeeds(fnet_command("train", "--preset", "chen-wu-large", *options))
+    said = "the temperature is not fitted: there are no validation data" in result.out.splitlines()
     assert said == (valid_size == "0")
-    assert (model.load(tmp_path / "model.npz").temperature == 1) == said
+    assert (model.load_model(tmp_path / "model.npz").temperature == 1) == said
+
+
+def test_no_calibrate_overrules_a_preset(tmp_path: Path, fnet_command: Fnet) -> None:
+    succeeds(fnet_command("train", "--preset", "chen-wu-best", "--no-calibrate", *SMALL, "--out", tmp_path))
+    assert model.load_model(tmp_path / "model.npz").temperature == 1
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("1,2\n", "expected 64 features a row, but got [1, 2]"), ("", "is empty"), ("a,b\n1,x\n", "expected a number")],
+    [("1,2\n", "expected 64 features per row, but got [1, 2]"), ("", "is empty"), ("a,b\n1,x\n", "expected a number")],
 )
-def test_predict_errors_are_one_line(content: str, message: str, tmp_path: Path) -> None:
-    assert run("train.py", *SMALL, "--out", tmp_path).returncode == 0
+def test_predict_errors_are_one_line(content: str, message: str, tmp_path: Path, fnet_command: Fnet) -> None:
+    succeeds(fnet_command("train", *SMALL, "--out", tmp_path))
     (tmp_path / "new.csv").write_text(content)
-    result = run("predict.py", tmp_path / "model.npz", tmp_path / "new.csv")
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ")
-    assert message in result.stderr
+    assert message in refused(fnet_command("predict", tmp_path, tmp_path / "new.csv"))
 
 
-def test_threads_are_set_in_one_place() -> None:
-    def threads(*arguments: str, **environment: str) -> str:
-        code = (
-            "import sys; sys.path.insert(0, sys.argv.pop(1)); import _threads, os; print(os.environ['OMP_NUM_THREADS'])"
-        )
-        env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")} | environment
-        command = [sys.executable, "-c", code, str(SCRIPTS), *arguments]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.strip()
-
-    assert threads() == "1"
-    assert threads(OMP_NUM_THREADS="3") == "3"
-    assert threads("--threads", "2", OMP_NUM_THREADS="3") == "2"
-    assert threads("--thr=2", "--test", "x", OMP_NUM_THREADS="3") == "2", "argparse takes abbreviations"
-
-
-@pytest.mark.parametrize("number", ["0", "-1", "two"])
-def test_a_bad_number_of_threads_is_an_error(number: str, tmp_path: Path) -> None:
-    result = run("train.py", *SMALL, "--threads", number, "--out", tmp_path)
-    assert result.returncode == 2
-    assert f"argument --threads: expected a number of at least 1, but got '{number}'" in result.stderr
-
-
-PROGRAMS = {path.stem for path in SCRIPTS.glob("[a-z]*.py")} - {"export", "inspect_model"}  # which compute nothing
-
-
-@pytest.mark.parametrize("script", sorted(PROGRAMS | {"_bench_workers"}))
-def test_threads_are_set_before_numpy_is_imported(script: str) -> None:
-    code = f"""
-import os, sys
-
-class Watch:
-    def find_spec(self, name, path=None, target=None):
-        if name == "numpy":
-            print("OPENBLAS_NUM_THREADS =", os.environ.get("OPENBLAS_NUM_THREADS"))
-
-sys.meta_path.insert(0, Watch())
-sys.path.insert(0, {str(SCRIPTS)!r})
-sys.argv = ["{script}.py"]
-try:
-    import {script}
-except ImportError:
-    print("something is not installed")
-"""
-    env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert "OPENBLAS_NUM_THREADS = None" not in result.stdout
+def test_a_folder_without_a_model_is_refused(tmp_path: Path, fnet_command: Fnet) -> None:
+    error = refused(fnet_command("predict", tmp_path, "x.csv"))
+    assert error == f"error: {tmp_path} has no model.npz: no finished run of fnet train is there\n"

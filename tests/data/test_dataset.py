@@ -1,12 +1,13 @@
 """Data sets that need no file, splitting, batching."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fnet
-from fnet import Dataset, data, loading
+from fnet import Dataset, data
 from fnet import random as frandom
 
 KEY = frandom.key(0)
@@ -101,6 +102,67 @@ def test_fingerprint_tells_data_apart() -> None:
     assert data.fingerprint(base._replace(x=X.copy())) == data.fingerprint(base)
 
 
-def test_the_names_of_loading_are_here_too() -> None:
-    names = ["Classes", "Dataset", "Labels", "encode_labels", "load", "load_features"]
-    assert all(getattr(data, name) is getattr(loading, name) for name in names)
+def test_a_share_of_few_rows_is_at_least_one_and_leaves_one() -> None:
+    assert [data.num_rows(share, 3) for share in (0.01, 0.1, 0.5, 0.99)] == [1, 1, 2, 2]
+    with pytest.raises(
+        ValueError, match="a split of 3 of 3 rows leaves one side empty; give a number of rows from 1 to 2"
+    ):
+        data.num_rows(3, 3)
+    with pytest.raises(ValueError, match="one row cannot be split"):
+        data.num_rows(0.5, 1)
+
+
+@pytest.mark.parametrize("size", [1, 5, 10, 50, 0.5])
+def test_no_class_is_in_the_test_set_alone(size: float) -> None:
+    y = np.array([0] * 40 + [1] * 40 + list(range(2, 22)))  # twenty classes of one row
+    for seed in range(20):
+        train, test = data.train_test_split(frandom.key(seed), Dataset(np.arange(100.0)[:, None], y), size)
+        assert len(np.unique(train.y)) == 22
+        assert len(test.y) == data.num_rows(size, 100)
+        assert sorted([*train.x[:, 0], *test.x[:, 0]]) == list(range(100))
+
+
+def test_rows_sorted_by_class_are_split_into_all_classes() -> None:
+    whole = Dataset(np.zeros((90, 1)), np.repeat([0, 1, 2], 30), ("a", "b", "c"))
+    _, test = data.train_test_split(KEY, whole, 9)
+    assert np.bincount(test.y).tolist() == [3, 3, 3]
+    _, by_chance = data.train_test_split(KEY, whole, 9, stratify=False)
+    counts = {
+        tuple(np.bincount(data.train_test_split(frandom.key(seed), whole, 9, stratify=False)[1].y, minlength=3))
+        for seed in range(9)
+    }
+    assert len(by_chance.y) == 9
+    assert len(counts) > 1
+
+
+def test_numbers_to_predict_are_split_evenly() -> None:
+    whole = Dataset(np.zeros((100, 1)), np.linspace(0, 1, 100))  # pyright: ignore[reportArgumentType]
+    _, test = data.train_test_split(KEY, whole, 10)
+    assert np.histogram(test.y, 10, (0, 1))[0].tolist() == [1] * 10
+
+
+def test_classes_too_rare_for_both_sides_are_named() -> None:
+    whole = Dataset(np.zeros((21, 1)), np.array([0] * 10 + [1] * 10 + [2]), ("a", "b", "rare"))
+    train, test = data.train_test_split(KEY, whole, 4)
+    assert data.absent_classes(train) == ()
+    assert data.absent_classes(test) == ("rare",)
+    assert data.absent_classes(Dataset(X, Y)) == (0, 2, 3, 4, 6, 7, 8)
+
+
+def test_a_mapped_file_that_has_become_shorter_is_noticed(tmp_path: Path) -> None:
+    np.save(tmp_path / "train_data.npy", np.zeros((1000, 4), np.float32))
+    np.save(tmp_path / "train_label.npy", np.arange(1000) % 2)
+    train, _ = data.load(tmp_path)
+    part = data.take(train, slice(10, 20))
+    for dataset in (train, part, Dataset(X, Y)):
+        data.check_mapped(dataset)
+    with (tmp_path / "train_data.npy").open("r+b") as file:
+        file.truncate(8000)
+    for dataset in (train, part):
+        with pytest.raises(
+            ValueError, match=r"train_data\.npy has become shorter while it is used: 8000 bytes, but its data"
+        ):
+            data.check_mapped(dataset)
+    (tmp_path / "train_data.npy").unlink()
+    with pytest.raises(FileNotFoundError):
+        data.check_mapped(train)

@@ -1,45 +1,37 @@
-"""Show what a classifier is: its architecture, its layers, its classes, and how it was trained.
+"""`fnet inspect`: show what a model is: its architecture, its layers, its classes, and how it was trained."""
 
-    python scripts/inspect_model.py MODEL
-
-MODEL is the model.npz that scripts/train.py writes, or a .safetensors.
-"""
-
-import argparse
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fnet
-from fnet import model, tree
-from fnet.mlp import MLPConfig, Params
+from fnet import tree
+from fnet.cli.folder import add_model_argument, load_model
+from fnet.cli.output import visible
+from fnet.cli.parser import Parser, add_help
 from fnet.model import Model
+from fnet.params import MLPConfig, Params
 
 MAX_CLASSES = 20  # names shown
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("model", type=Path, help="model.npz of a run, or a .safetensors")
-    args = parser.parse_args(argv)
-    try:
-        classifier = model.load(args.model)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(describe(classifier))
-    return 0
+def main(argv: list[str]) -> None:
+    """Describe the model that the command line names."""
+    parser = Parser("inspect", "MODEL", "Show what a model is and how it was trained.")
+    group = parser.add_argument_group("arguments")
+    add_model_argument(group)
+    add_help(group)
+    text = describe(load_model(parser.parse(argv).model))
+    print("\n".join(map(visible, text.split("\n"))))
 
 
 def describe(classifier: Model) -> str:
-    """All that there is to say of a classifier, as text."""
+    """A model as text."""
     config, members = classifier.config, len(classifier.members)
     count = fnet.num_params(config)
     total = f"{count:,}" if members == 1 else f"{members * count:,} = {members} networks x {count:,}"
     facts = {
         "features": f"{config.sizes[0]:,}, standardized in {classifier.standardizer.mean.dtype}",
-        "classes": f"{config.num_classes:,}: {class_names(classifier)}",
+        "classes": f"{config.num_outputs:,}: {class_names(classifier)}",
         "network": architecture(config),
         "parameters": total,
         "temperature": f"{classifier.temperature:g}",
@@ -59,12 +51,12 @@ def architecture(config: MLPConfig) -> str:
 
 
 def class_names(classifier: Model) -> str:
-    names = [repr(name) for name in classifier.classes]
-    return ", ".join(names[:MAX_CLASSES] + ["…"] * (len(names) > MAX_CLASSES))
+    names = [repr(name) for name in classifier.classes[:MAX_CLASSES]]
+    return ", ".join(names + ["…"] * (len(classifier.classes) > MAX_CLASSES))
 
 
 def layer_table(config: MLPConfig, params: Params) -> str:
-    """A line a layer: the shapes of its arrays, and how many parameters they hold."""
+    """A line per layer: the shapes of its arrays, and how many parameters they hold."""
     header = ("layer", "weights", "bias", "batch norm", "parameters")
     rows = [
         (
@@ -89,8 +81,8 @@ def layer_table(config: MLPConfig, params: Params) -> str:
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """The leaves of nested JSON objects, each with its path."""
     if isinstance(value, Mapping):
-        for name, child in value.items():
-            yield from flatten(child, f"{path}.{name}" if path else str(name))
+        for name, child in cast(Mapping[str, Any], value).items():
+            yield from flatten(child, f"{path}.{name}" if path else name)
     else:
         yield path, repr(value)
 
@@ -99,7 +91,3 @@ def columns(pairs: Iterable[tuple[str, str]]) -> str:
     pairs = list(pairs)
     width = max(len(name) for name, _ in pairs)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in pairs)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

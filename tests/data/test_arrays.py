@@ -1,12 +1,13 @@
 """Loading from files."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fnet import loading
+from fnet import data
 
 X, Y = np.arange(12, dtype=np.float32).reshape(6, 2), np.array([1, 5, 5, 1, 9, 1], np.uint8)
 
@@ -23,7 +24,7 @@ def test_folder(labels: np.ndarray, test: bool, tmp_path: Path) -> None:
     arrays = {"train_data": X, "train_label": labels}
     if test:
         arrays |= {"test_data": X[:2] + 1, "test_label": labels[4:]}
-    train, test_set = loading.load(write_folder(tmp_path, **arrays))
+    train, test_set = data.load(write_folder(tmp_path, **arrays))
     np.testing.assert_array_equal(train.x, X)
     assert train.y.tolist() == [0, 1, 1, 0, 2, 0]
     assert train.classes == ((1, 5, 9) if labels.dtype.kind == "u" else ("1", "5", "9"))
@@ -35,7 +36,7 @@ def test_folder(labels: np.ndarray, test: bool, tmp_path: Path) -> None:
 
 
 def test_features_of_a_folder_stay_on_the_disk(tmp_path: Path) -> None:
-    train, _ = loading.load(write_folder(tmp_path, train_data=X, train_label=Y))
+    train, _ = data.load(write_folder(tmp_path, train_data=X, train_label=Y))
     base: Any = train.x
     while base is not None and not isinstance(base, np.memmap):
         base = base.base
@@ -45,10 +46,10 @@ def test_features_of_a_folder_stay_on_the_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [("x", "y"), ("x_train", "y_train")])
 def test_npz(names: tuple[str, str], tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **dict(zip(names, (X, Y), strict=True)))  # pyright: ignore[reportArgumentType]
-    train, test = loading.load(tmp_path / "d.npz")
+    train, test = data.load(tmp_path / "d.npz")
     assert (train.y.tolist(), test) == ([0, 1, 1, 0, 2, 0], None)
     np.savez(tmp_path / "d.npz", x_train=X, y_train=Y, x_test=X[:1], y_test=Y[1:2])
-    _, test = loading.load(tmp_path / "d.npz")
+    _, test = data.load(tmp_path / "d.npz")
     assert test is not None
     assert test.y.tolist() == [1]
 
@@ -65,7 +66,7 @@ def test_npz(names: tuple[str, str], tmp_path: Path) -> None:
 )
 def test_csv(text: str, label: str | None, classes: tuple[Any, ...], codes: list[int], tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text(text, newline="")
-    train, test = loading.load(tmp_path / "d.csv", label=label)
+    train, test = data.load(tmp_path / "d.csv", target=label)
     assert (train.classes, train.y.tolist(), test) == (classes, codes, None)
     np.testing.assert_array_equal(train.x, np.array([[1, 2], [3, 4], [5, 6]], np.float32))
 
@@ -74,28 +75,30 @@ def test_csv(text: str, label: str | None, classes: tuple[Any, ...], codes: list
     ("text", "message"),
     [
         ("", "is empty"), ("a,b\n", "no rows"), ("1,2,a\n1,a\n", "line 2: expected 3 columns, but got 2"),
-        ("1,x,a\n2,3,b\n", r"line 1, column 2: expected a number, but got 'x'"), ("1,2,\n1,2,b\n", "label is empty"),
-        ("1,,a\n2,3,b\n", "column 2: expected a number, but got ''"), ("1,2,a\n2,3,a\n", "at least 2 classes"),
-        ("a\nb\n", "a row has 1 column"),
+        ("1,x,a\n2,3,b\n", r"line 1: '1', 'x', 'a' may be the names of the columns"),
+        ("1,2,\n1,2,b\n", "line 1, column '3': the target is missing"), ("1,2,a\n2,3,a\n", "at least 2 classes"),
+        ("1,,a\n2,3,b\n", r"line 1, column '2': expected a number, but it is missing; .* drop=\['2'\], or use"),
+        ("a\nb\n", "there is one column, 'a'"),
+        ("a,t,y\n1,u,x\n2,v,y\n", "column 't': expected a number, but the column is text"),
     ],
 )  # fmt: skip
 def test_bad_csv(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        loading.load(tmp_path / "d.csv")
+        data.load(tmp_path / "d.csv")
 
 
 def test_a_csv_without_the_named_column(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("u,v\n1,2\n")
     with pytest.raises(ValueError, match="no column is named 'w'"):
-        loading.load(tmp_path / "d.csv", label="w")
+        data.load(tmp_path / "d.csv", target="w")
 
 
 def test_a_label_column_of_what_is_no_csv(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=X, y=Y)
     for path in (tmp_path, tmp_path / "d.npz"):
-        with pytest.raises(ValueError, match=r"label='w' names a column of a csv, but .* is none"):
-            loading.load(path, label="w")
+        with pytest.raises(ValueError, match=r"target='w' names a column of a table, but .* is not a .csv"):
+            data.load(path, target="w")
 
 
 @pytest.mark.parametrize(
@@ -105,48 +108,84 @@ def test_a_label_column_of_what_is_no_csv(tmp_path: Path) -> None:
         ({"x": X, "y": Y.astype(float)}, "labels must be integers or strings"), ({"x": X[0], "y": Y}, "rows, features"),
         ({"x": X, "y": np.zeros(6, int)}, "at least 2 classes"), ({"x": X[:0], "y": Y[:0]}, "0 rows"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "expected arrays"), ({"x": X.astype(str), "y": Y}, "numbers"),
-        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, r"labels \[2, 6, 10\] are none of the classes"),
+        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, r"labels \[2, 6, 10\] are not among the classes"),
         ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, "2 features in training, 1 in test"),
     ],
 )  # fmt: skip
 def test_bad_npz(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **arrays)
     with pytest.raises(ValueError, match=message):
-        loading.load(tmp_path / "d.npz")
+        data.load(tmp_path / "d.npz")
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        loading.load(tmp_path / "none.csv")
+        data.load(tmp_path / "none.csv")
     with pytest.raises(FileNotFoundError, match=r"no train_data\.npy"):
-        loading.load(tmp_path)
+        data.load(tmp_path)
     write_folder(tmp_path, train_data=X, train_label=Y, test_data=X)
     with pytest.raises(FileNotFoundError, match="but not both"):
-        loading.load(tmp_path)
+        data.load(tmp_path)
     (tmp_path / "x.txt").write_text("")
-    with pytest.raises(ValueError, match=r"expected a folder, an \.npz or a \.csv"):
-        loading.load(tmp_path / "x.txt")
+    with pytest.raises(ValueError, match=r"expected a folder, an \.npz, a \.csv or \.tsv"):
+        data.load(tmp_path / "x.txt")
 
 
 def test_features_for_prediction(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     (tmp_path / "x.csv").write_text("u,v\n1,2\n")
-    assert loading.load_features(tmp_path / "x.npy", 2).shape == (6, 2)
-    assert loading.load_features(tmp_path / "x.csv", 2).tolist() == [[1, 2]]
-    with pytest.raises(ValueError, match="expected 3 features a row"):
-        loading.load_features(tmp_path / "x.npy", 3)
+    assert data.load_features(tmp_path / "x.npy", 2).shape == (6, 2)
+    assert data.load_features(tmp_path / "x.csv", 2).tolist() == [[1, 2]]
+    with pytest.raises(ValueError, match="expected 3 features per row"):
+        data.load_features(tmp_path / "x.npy", 3)
     with pytest.raises(FileNotFoundError):
-        loading.load_features(tmp_path / "none.npy", 3)
+        data.load_features(tmp_path / "none.npy", 3)
 
 
 @pytest.mark.parametrize("labels", [[["a"], ["b"]], "a"])
 def test_labels_to_encode_have_one_axis(labels: Any) -> None:
     with pytest.raises(ValueError, match=r"labels must have shape \[rows\], but got"):
-        loading.encode_labels(labels, ("a", "b"))
+        data.encode_labels(labels, ("a", "b"))
 
 
 @pytest.mark.parametrize("bad", ["1,x,1", "1,1", "1,2,"])
 def test_messages_name_the_line_of_a_csv_with_empty_lines(bad: str, tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text(f"a,b,y\n\n1,2,0\n\n{bad}\n")
     with pytest.raises(ValueError, match=r"d\.csv, line 5"):
-        loading.load(tmp_path / "d.csv")
+        data.load(tmp_path / "d.csv")
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.CSV.gz", "d.tsv", "d.tsv.gz"])
+def test_tables_by_any_of_their_names(name: str, tmp_path: Path) -> None:
+    text = "id,a,b,y\n1,1700000000001,2.5,x\n2,1700000000004,1,y\n"
+    if "tsv" in name:
+        text = text.replace(",", "\t")
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    train, test = data.load(tmp_path / name, drop=["id"])
+    assert test is None
+    assert train.x.dtype == np.float64
+    assert train.x.tolist() == [[1700000000001, 2.5], [1700000000004, 1]]
+    with pytest.raises(ValueError, match=r"column 'y': expected a number, but the column is text"):
+        data.load_features(tmp_path / name, 3)
+
+
+def test_a_target_of_many_floats_is_a_clear_no(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("a,y\n" + "".join(f"{i % 7},{i / 3}\n" for i in range(5400)))
+    with pytest.raises(
+        ValueError, match=r"the target 'y' has 5400 different numbers, which are a regression, not classes"
+    ):
+        data.load(tmp_path / "d.csv", target="y")
+
+
+def test_integers_of_an_npz_stay_exact_until_they_are_standardized(tmp_path: Path) -> None:
+    x = np.array([[10**9 - 17], [10**9], [10**9 + 17]])
+    np.savez(tmp_path / "d.npz", x=x, y=[0, 1, 0])
+    train, _ = data.load(tmp_path / "d.npz")
+    assert train.x.dtype == np.int64
+    z = data.standardize(data.fit_standardizer(train.x), train.x)
+    np.testing.assert_allclose(z[:, 0], [-1.2247449, 0, 1.2247449], rtol=1e-6)
+
+
+def test_masked_labels_are_refused() -> None:
+    with pytest.raises(TypeError, match="labels are a masked array, whose mask would be lost"):
+        data.encode_labels(np.ma.MaskedArray([1, 2], [True, False]), (1, 2))

@@ -1,0 +1,1 @@
+"""The command line: `fnet COMMAND`, which is the same as `python -m fnet COMMAND`."""

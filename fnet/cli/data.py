@@ -1,0 +1,165 @@
+"""The data of a run, as the command line names them: arrays, or a table with a target."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import fnet
+from fnet import Dataset, Standardizer
+from fnet.data import Classes, EncodeNotes, Encoder, arrays
+from fnet.training import Transform
+
+EMBEDDED = ("digits", "synthetic")
+
+
+class Data(NamedTuple):
+    """The data of a run."""
+
+    name: str
+    train: Dataset
+    valid: Dataset | None
+    test: Dataset | None
+    standardizer: Standardizer
+    encoder: Encoder | None = None  # of a table
+    target: str | None = None  # the name of its column
+    remarks: tuple[str, ...] = ()  # lines to print; of a table the first sums it up
+
+    @property
+    def transform(self) -> Transform:
+        """The standardization of features."""
+        return partial(fnet.standardize, self.standardizer)
+
+    @property
+    def classes(self) -> Classes:
+        """The names of the classes."""
+        return self.train.classes or tuple(range(int(self.train.y.max()) + 1))
+
+
+def is_table(path: str) -> bool:
+    """Whether the data are a table of columns: a file of delimited text, or standard input."""
+    return path == "-" or (path not in EMBEDDED and arrays.is_table(path) and not Path(path).is_dir())
+
+
+def source(path: str) -> str | IO[bytes]:
+    """What `fnet.data.read_table` reads for a path on the command line, where `-` is standard input."""
+    return sys.stdin.buffer if path == "-" else path
+
+
+def load_data(args: argparse.Namespace) -> Data:
+    """Training, validation and test data as the options say."""
+    if is_table(args.data):
+        return _load_table(args)
+    for name in ("target", "header", "drop", "keep_columns", "categorical"):
+        if getattr(args, name):
+            option = "--" + name.removesuffix("_columns")
+            raise ValueError(f"{option} is about the columns of a table, but --data {args.data} is not a .csv or .tsv")
+    test: Dataset | None
+    if args.data == "digits":
+        train, test = fnet.data.digits()
+    elif args.data == "synthetic":
+        whole = fnet.data.synthetic(fnet.random.key(0), 60_000)
+        train, test = fnet.data.train_test_split(fnet.random.key(1), whole, 10_000)
+    else:
+        train, test = fnet.data.load(args.data)
+    if args.test is not None:
+        if test is not None:
+            raise ValueError(f"{args.data} has a test split of its own; leave --test out")
+        test = _load_test(args.test, train)
+    valid = None
+    if args.valid_size:
+        rows, valid_rows = split(args, train, "last")
+        train, valid = fnet.data.take(train, rows), fnet.data.take(train, valid_rows)
+    standardizer = fnet.fit_standardizer(train.x, whitening=args.whitening)
+    return Data(Path(args.data).stem, train, valid, test, standardizer)
+
+
+def _load_test(path: str, train: Dataset) -> Dataset:
+    test, _ = fnet.data.load(path)
+    classes, own = train.classes or (), test.classes or ()
+    if test.x.shape[1] != train.x.shape[1]:
+        raise ValueError(f"{path}: expected {train.x.shape[1]} features as in training, got {test.x.shape[1]}")
+    try:
+        labels = fnet.data.encode_labels(np.asarray(own)[test.y], classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Dataset(test.x, labels, classes)
+
+
+def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[npt.NDArray[np.int64], ...]:
+    """The rows for training and those for validation."""
+    rows, size = np.arange(len(dataset.y)), args.valid_size
+    if fnet.data.num_rows(size, len(rows)) > len(rows) - 2:
+        raise ValueError(
+            f"of {len(rows)} rows --valid-size {size} leaves fewer than 2 for training; try --valid-size 0"
+        )
+    if (args.valid_split or default) == "random":
+        # The same rows for every seed, so that seeds can be compared.
+        parts = fnet.data.train_test_split(fnet.random.key(0), dataset._replace(x=rows), size)
+        return parts[0].x, parts[1].x
+    size = fnet.data.num_rows(size, len(rows))
+    if missing := fnet.data.absent_classes(fnet.data.take(dataset, slice(0, len(rows) - size))):
+        raise ValueError(
+            f"all examples of the classes {list(missing)} are among the last {size} rows, as in sorted data: "
+            "use --valid-split random"
+        )
+    return rows[:-size], rows[-size:]
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def _load_table(args: argparse.Namespace) -> Data:
+    """The data of a table: validation rows are a random sample, since tables are often sorted."""
+    header = None if args.header is None else args.header == "yes"
+    table = fnet.data.read_table(source(args.data), target=args.target, text=args.categorical, header=header)
+    features, target = fnet.data.split_target(table)
+    if target.classes is None:
+        raise ValueError(
+            f"{table.source}: the target {target.name!r} is numbers, {len(np.unique(target.values))} different ones, "
+            "and fnet trains classifiers; name a column of classes with --target"
+        )
+    everything = Dataset(np.empty((len(target.values), 0)), target.values, target.classes)
+    rows = valid_rows = np.arange(len(target.values))
+    if args.valid_size:
+        rows, valid_rows = split(args, everything, "random")
+    encoder = fnet.data.fit_encoder(
+        features, rows, categorical=args.categorical, drop=args.drop, keep=args.keep_columns
+    )
+    numeric = fnet.data.numeric_features(encoder)
+    if args.whitening != 1 and numeric.sum() > 1:
+        raise ValueError(
+            f"--whitening {args.whitening:g} (of --preset {args.preset}) keeps part of the differences of scale, which "
+            "between columns of different units mean nothing: leave it at 1 for a table"
+        )
+    x, _ = fnet.data.encode(encoder, features)
+    everything = everything._replace(x=x)
+    train = fnet.data.take(everything, rows)
+    valid = fnet.data.take(everything, valid_rows) if args.valid_size else None
+    standardizer = fnet.fit_standardizer(train.x, only=numeric)
+    remarks = [fnet.data.describe(features, target, encoder), *([target.note] if target.note else [])]
+    if valid is not None and (missing := fnet.data.absent_classes(valid)):
+        remarks.append(f"classes too rare for a validation row (--valid-size): {', '.join(map(repr, missing))}")
+    test = None
+    if args.test is not None:
+        test, notes = encode_rows(args.test, encoder, target.name, target.classes, header)
+        remarks += [f"{args.test}: {line}" for line in notes.lines()]
+    name = "stdin" if args.data == "-" else Path(args.data).name.partition(".")[0]
+    return Data(name, train, valid, test, standardizer, encoder, target.name, tuple(remarks))
+
+
+def encode_rows(
+    path: str, encoder: Encoder, target: str, classes: Classes, header: bool | None
+) -> tuple[Dataset, EncodeNotes]:
+    """The rows of another table with the same columns, in any order, and its target."""
+    if not is_table(path):
+        raise ValueError(f"{path} is not a .csv or .tsv, but the training data are a table")
+    text = (*fnet.data.text_columns(encoder), target)
+    table = fnet.data.read_table(source(path), text=text, header=header)
+    labels = fnet.data.labels_of(table, target, classes)
+    x, notes = fnet.data.encode(encoder, table)
+    return Dataset(x, labels, classes), notes._replace(ignored=tuple(name for name in notes.ignored if name != target))

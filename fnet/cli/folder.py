@@ -1,0 +1,140 @@
+"""The folder of a run: one run owns it at a time, and a new run leaves nothing of an old one in it."""
+
+import contextlib
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import IO, Any
+
+from fnet import model
+from fnet.cli.output import write_json
+from fnet.cli.parser import Group
+
+PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png")
+# A run is finished when metrics.json is there, so it is the last to be written and the first to be removed.
+RESULTS = ("metrics.json", "model.npz", "predictions.csv", "report.txt", "history.csv", *PICTURES)
+
+
+@contextlib.contextmanager
+def owned(out: Path | None, name: str) -> Generator[Path]:
+    """A folder that no other run writes to meanwhile: the given one, or a new one in `runs`.
+
+    Raises:
+        ValueError: another run is writing to it.
+        OSError: it cannot be made.
+    """
+    if out is None:
+        out = _new(Path("runs"), f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        yield out
+
+
+def _new(parent: Path, name: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """Hold the lock of a folder, which the system frees when the process dies.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    path = folder / ".lock"
+    while True:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(path.open("a"))
+            if not _lock(file):
+                raise ValueError(f"another run is writing to {folder}; choose another folder with --out")
+            # Whoever held the lock before may have removed the file after it was opened here.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                stack.pop_all()
+                break
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open
+            path.unlink()
+        file.close()
+
+
+def _lock(file: IO[Any]) -> bool:
+    """Take the lock of an open file, unless another process has it."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def checkpoints(out: Path, member: int) -> Path:
+    """The folder with the checkpoints of a network."""
+    return out / "checkpoints" / f"member-{member}"
+
+
+def check_free(out: Path) -> None:
+    """Refuse a folder in which a new run would destroy an old one.
+
+    Raises:
+        ValueError: it holds a run, which is finished or can be resumed.
+    """
+    if (out / "metrics.json").exists():
+        raise ValueError(
+            f"{out} holds a finished run: choose another folder with --out, replace it with --overwrite, or train it "
+            "for more epochs with --resume --epochs N"
+        )
+    if any((out / "checkpoints").glob("member-*/step-*.npz")):
+        raise ValueError(f"{out} holds an unfinished run: add --resume to go on with it, or --overwrite to replace it")
+
+
+def begin(out: Path, config: dict[str, Any], *, resume: bool) -> None:
+    """Remove what an old run has left, but for checkpoints that are resumed from, and write config.json."""
+    for name in RESULTS:
+        (out / name).unlink(missing_ok=True)
+    if not resume:
+        for path in (out / "checkpoints").glob("member-*/*step-*"):
+            path.unlink(missing_ok=True)
+    write_json(out / "config.json", config)
+
+
+def add_model_argument(group: Group) -> None:
+    group.add_argument("model", type=Path, metavar="MODEL", help="the folder of a run, or a .npz or .safetensors file")
+
+
+def model_file(path: Path) -> Path:
+    """The file of a model, for the path of the file or of the folder of its run.
+
+    Raises:
+        FileNotFoundError: the folder has no model.
+    """
+    if path.is_dir() and not (path / "model.npz").exists():
+        raise FileNotFoundError(f"{path} has no model.npz: no finished run of fnet train is there")
+    return path / "model.npz" if path.is_dir() else path
+
+
+def load_model(path: Path) -> model.Model:
+    """The model in a file, or in the folder of a run."""
+    path = model_file(path)
+    if path.suffix == ".safetensors":
+        from fnet.interop.safetensors import load_safetensors
+
+        return load_safetensors(path)
+    return model.load_model(path)

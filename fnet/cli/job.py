@@ -1,0 +1,152 @@
+"""What a run of `fnet train` is: all that decides its outcome, and what it is made with."""
+
+import argparse
+import dataclasses
+import platform
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import fnet
+from fnet import Dataset, MLPConfig, TrainConfig, model
+from fnet.cli import options, threads
+from fnet.cli.data import Data, load_data
+from fnet.cli.output import json_like
+from fnet.engine import resolve
+from fnet.params import param_shapes
+
+
+class OtherJobError(Exception):
+    """A checkpoint is of another job."""
+
+
+class Job(NamedTuple):
+    """All that decides the outcome of a run."""
+
+    config: MLPConfig
+    train_config: TrainConfig
+    data: Data
+    seed: int
+    networks: int
+    folds: npt.NDArray[np.int64] | None  # [rows] of the training data: the network that leaves the row out
+    calibrate: bool
+    engine: str  # "numpy" or "numba"
+    description: dict[str, Any]  # as JSON: two jobs of the same description give the same model
+
+
+def make_job(args: argparse.Namespace) -> Job:
+    """The job that the options describe, with its data loaded."""
+    data = load_data(args)
+    config, train_config = options.model_config(args, data), options.train_config(args)
+    # What cannot be saved is refused before it is trained.
+    model.checked(data.name, model.Model(config, (param_shapes(config),), data.standardizer, data.classes))
+    folds = assign_folds(data.train.y, args.folds) if args.folds else None
+    engine = resolve(args.engine)
+    calibrate = bool(args.calibrate) and (data.valid is not None or folds is not None)
+    splits = {"train": data.train, "valid": data.valid, "test": data.test}
+    description = {
+        "network": json_like(dataclasses.asdict(config)),
+        "training": json_like(dataclasses.asdict(train_config)),
+        "seed": args.seed,
+        "ensemble": args.ensemble,
+        "folds": args.folds,
+        "calibrate": calibrate,
+        "engine": engine,
+        "standardizer": fnet.data.fingerprint(Dataset(np.stack(data.standardizer), np.zeros(2, np.int64))),
+        "data": {
+            split: dataset and {"rows": len(dataset.y), "sha256": fnet.data.fingerprint(dataset)}
+            for split, dataset in splits.items()
+        },
+    }
+    return Job(
+        config, train_config, data, args.seed, args.folds or args.ensemble, folds, calibrate, engine, description
+    )
+
+
+def assign_folds(labels: npt.NDArray[np.integer[Any]], count: int) -> npt.NDArray[np.int64]:
+    """The fold `[rows]` of each row: at random, the same for every seed, and with equal shares of each class.
+
+    Raises:
+        ValueError: fewer rows than folds, or fewer than 2 folds.
+    """
+    if not 2 <= count <= len(labels):
+        raise ValueError(f"--folds must be from 2 to the number of rows, {len(labels)}, but got {count}")
+    order = fnet.random.permutation(fnet.random.key(0), len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(len(labels), np.int64)
+    folds[order] = np.arange(len(labels)) % count
+    return folds
+
+
+def member_data(job: Job, member: int) -> tuple[Dataset, Dataset | None]:
+    """The training and validation data of one network."""
+    if job.folds is None:
+        return job.data.train, job.data.valid
+    left_out = job.folds == member
+    return fnet.data.take(job.data.train, np.flatnonzero(~left_out)), out_of_fold(job, member)
+
+
+def out_of_fold(job: Job, member: int) -> Dataset:
+    """The rows that a network leaves out."""
+    assert job.folds is not None
+    return fnet.data.take(job.data.train, np.flatnonzero(job.folds == member))
+
+
+def circumstances(job: Job, argv: list[str]) -> dict[str, Any]:
+    """Where and with what the run is made: the same bits are promised where these are the same."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # pyright: ignore
+    return {
+        "command": shlex.join(["fnet", "train", *argv]),
+        "versions": {
+            "fnet": fnet.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "blas": f"{blas['name']} {blas['version']}",
+        },
+        "machine": {"system": platform.platform(), "processor": processor(), "threads": threads.count()},
+        "data_summary": list(job.data.remarks),
+        "classes": list(job.data.classes),
+    }
+
+
+def processor() -> str:
+    """The name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def check_same_job(stored: dict[str, Any], job: Job) -> None:
+    """Refuse to go on from a checkpoint of another job, but for more epochs of a constant learning rate.
+
+    Raises:
+        OtherJobError: the jobs differ; says in what.
+    """
+    differences = {path: values for path, *values in _differing(stored, job.description)}
+    epochs = differences.get("training.epochs")
+    if epochs is not None and set(differences) == {"training.epochs"}:
+        if job.train_config.schedule == "constant":
+            return
+        raise OtherJobError(
+            f"cannot go on to {epochs[1]} epochs: the schedule {job.train_config.schedule} of this run ends after "
+            f"{epochs[0]}; only a run with --schedule constant can be trained for more"
+        )
+    if differences:
+        listed = "; ".join(f"{path} {old!r} in the checkpoint, {new!r} now" for path, (old, new) in differences.items())
+        raise OtherJobError(f"cannot resume, since the checkpoint is of another run: {listed}")
+
+
+def _differing(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The paths at which two JSON values differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted({*old, *new}):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            yield from _differing(old.get(name), new.get(name), f"{path}.{name}".lstrip("."))  # pyright: ignore
+    elif old != new:
+        yield path, old, new

@@ -1,0 +1,188 @@
+"""Command-line options that several commands share: data, network, training; presets change their defaults."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from fnet import MLPConfig, TrainConfig
+from fnet.cli import threads
+from fnet.cli.data import Data, is_table
+from fnet.cli.parser import Group, Parser, add_help, one_of
+from fnet.engine import ENGINES
+from fnet.nn import ACTIVATIONS
+from fnet.params import DTYPES, INITIALIZERS
+from fnet.training import OPTIMIZERS, SCHEDULES
+
+# What each preset changes. Chen & Wu's best model is the default; the others are measured by scripts/ablate_recipe.py.
+BEST: dict[str, Any] = {
+    "activation": "silu",
+    "dropout": 0.2,
+    "whitening": 0.5,
+    "schedule": "warmup_cosine",
+    "warmup": 0.25,
+    "learning_rate": 2e-3,
+    "batch_size": 128,
+    "input_noise": 0.35,
+    "recompute_statistics": True,
+    "calibrate": "if possible",  # without validation data it is not
+}
+LARGE: dict[str, Any] = {
+    **BEST,
+    "hidden": [1024, 1024, 1024],
+    "dropout": 0.5,
+    "batch_size": 256,
+    "input_noise": 0.5,
+    "epochs": 90,
+}
+TABULAR: dict[str, Any] = {
+    "activation": "silu",
+    "dropout": 0.1,
+    "schedule": "warmup_cosine",
+    "warmup": 0.1,
+    "learning_rate": 2e-3,
+    "epochs": 60,
+    "recompute_statistics": True,
+    "calibrate": "if possible",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "chen-wu": {},
+    "chen-wu-best": BEST,
+    "chen-wu-large": LARGE,
+    "tabular": TABULAR,  # the default for a table
+}
+
+
+def add_run_options(group: Group) -> None:
+    """The options that are not about data, network or training."""
+    add = group.add_argument
+    add("--preset", **one_of(*PRESETS))
+    add("--seed", type=int, default=0, metavar="N")
+    add("--engine", **one_of(*ENGINES), default="auto")
+    threads.add_option(group)
+    add("--tensorboard", type=Path, metavar="DIR", help="write for TensorBoard too")
+    add("--quiet", action="store_true", help="print errors only")
+    add_help(group)
+
+
+def add_data_options(parser: Parser) -> None:
+    add = parser.add_argument_group("data").add_argument
+    add(
+        "--data", default="digits", metavar="PATH", help="digits, synthetic, a folder, .npz, .csv, .tsv, or - for stdin"
+    )
+    add("--target", "--label", metavar="NAME", help="column to predict")
+    add("--test", metavar="PATH", help="test data")
+    add("--header", choices=("yes", "no"), help="is the first row names")
+    add("--drop", nargs="+", action="extend", default=[], metavar="NAME …", help="columns to leave out")
+    add("--categorical", nargs="+", action="extend", default=[], metavar="NAME …", help="columns of codes")
+    add("--valid-size", type=size, default=0.1, metavar="SIZE", help="share or rows")
+    add("--valid-split", **one_of("last", "random"))
+    add("--whitening", type=float, default=1.0, metavar="P", help="divide by std ** P")
+
+
+def add_model_options(parser: Parser) -> None:
+    add = parser.add_argument_group("network").add_argument
+    widths = "of the hidden layers; without one it is softmax regression"
+    add("--hidden", type=int, nargs="*", default=[256, 256, 256], metavar="WIDTH …", help=widths)
+    add("--activation", **one_of(*ACTIVATIONS), default="relu")
+    add("--dropout", type=float, default=0.3, metavar="RATE", help="share dropped")
+    add("--input-dropout", type=float, default=0.0, metavar="RATE", help="of features")
+    add("--no-batch-norm", dest="batch_norm", action="store_false", help="biases instead")
+    add("--dtype", **one_of(*DTYPES), default="float32")
+    add("--initializer", choices=INITIALIZERS, default=MLPConfig.initializer)
+
+
+def add_training_options(parser: Parser) -> None:
+    add = parser.add_argument_group("training").add_argument
+    default = TrainConfig()
+    add("--epochs", type=int, default=default.epochs, metavar="N")
+    add("--batch-size", type=int, default=default.batch_size, metavar="N", help="rows per step")
+    add("--optimizer", **one_of(*OPTIMIZERS), default=default.optimizer)
+    add("--learning-rate", type=float, default=default.learning_rate, metavar="RATE", help="its peak")
+    add("--schedule", **one_of(*SCHEDULES), default=default.schedule)
+    add("--warmup", type=float, default=default.warmup, metavar="SHARE", help="of the steps")
+    add("--momentum", type=float, default=default.momentum, metavar="M", help="of sgd")
+    add("--nesterov", action="store_true", help="momentum of sgd")
+    add("--weight-decay", type=float, default=0.0, metavar="RATE", help="decoupled")
+    add("--decay-weights-only", action="store_true", help="no biases, no scales")
+    add("--clip-norm", type=float, metavar="NORM", help="of the gradients")
+    add("--label-smoothing", type=float, default=0.0, metavar="S")
+    add("--class-weight", type=_class_weight, metavar="W,W,…", help="per class, or balanced")
+    add("--input-noise", type=float, default=0.0, metavar="STD", help="on scaled features")
+    add("--recompute-statistics", action="store_true", help="of batch norm")
+    add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
+    add("--monitor", **one_of("loss", "accuracy"), default=default.monitor)
+    keep = "the last or best epoch; or columns that would be dropped"
+    add("--keep", nargs="+", action=_Keep, default=default.keep, metavar="WHAT …", help=keep)
+    parser.set_defaults(keep_columns=[])
+
+
+def prepare_tensorboard(directory: Path | None) -> None:
+    """Check, before anything is trained, that a run can be written to the directory, if there is one.
+
+    Raises:
+        ImportError, OSError: a library is missing, or the directory cannot be made.
+    """
+    if directory is not None:
+        from fnet.interop import tensorboard
+
+        tensorboard.check_installed()
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def parse(parser: Parser, argv: list[str]) -> argparse.Namespace:
+    """The options: a preset changes the defaults, and an option on the command line beats the preset."""
+    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chosen.add_argument("--preset")
+    chosen.add_argument("--data", default="digits")
+    known = chosen.parse_known_args(argv)[0]
+    preset = known.preset or ("tabular" if is_table(known.data) else "chen-wu")
+    parser.set_defaults(preset=preset, **PRESETS.get(preset, {}))  # the parser itself refuses an unknown one
+    return parser.parse(argv)
+
+
+def defaults(**changes: Any) -> argparse.Namespace:
+    """The options of an empty command line, with the changes given."""
+    parser = Parser("", "", "")
+    for add in (add_data_options, add_model_options, add_training_options):
+        add(parser)
+    parser.set_defaults(**changes)
+    return parser.parse_args([])
+
+
+def model_config(args: argparse.Namespace, data: Data) -> MLPConfig:
+    """The architecture that the options describe."""
+    return _from_options(MLPConfig, args, sizes=(data.train.x.shape[1], *args.hidden, len(data.classes)))
+
+
+def train_config(args: argparse.Namespace) -> TrainConfig:
+    """The training that the options describe."""
+    return _from_options(TrainConfig, args)
+
+
+def _from_options(config: Any, args: argparse.Namespace, **others: Any) -> Any:
+    names = {field.name for field in dataclasses.fields(config)}
+    return config(**{name: value for name, value in vars(args).items() if name in names}, **others)
+
+
+def size(text: str) -> float | int:
+    """A number of rows, or a share of them."""
+    return int(text) if text.isdecimal() else float(text)
+
+
+class _Keep(argparse.Action):
+    """Of last and best the epoch, of anything else the name of a column."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        for value in values:
+            if value in ("last", "best"):
+                namespace.keep = value
+            else:
+                namespace.keep_columns = [*namespace.keep_columns, value]
+
+
+def _class_weight(text: str) -> str | tuple[float, ...]:
+    try:
+        return text if text == "balanced" else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected balanced or a number per class, W,W,…, but got {text!r}") from None

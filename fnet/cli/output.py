@@ -1,0 +1,51 @@
+"""What the commands write: CSV and JSON, names that are safe to show, and the error line."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fnet.checkpoint import write_atomically
+
+
+def visible(text: object) -> str:
+    r"""A text for a terminal: characters that do not print become escapes.
+
+    >>> visible("a\x1b[31m\r")
+    'a\\x1b[31m\\r'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def say(kind: str, message: object) -> None:
+    """Write one line to standard error."""
+    print(f"{kind}: {visible(message)}", file=sys.stderr)
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV (RFC 4180), but with lines that end in a line feed alone."""
+    lines: list[str] = []
+    # With these line ends the writer quotes a cell that holds either of the two characters.
+    writer = csv.writer(_Appender(lines), lineterminator="\r\n")
+    writer.writerows(rows)
+    return "".join(line[:-2] + "\n" for line in lines)
+
+
+class _Appender:
+    def __init__(self, lines: list[str]) -> None:
+        self.write = lines.append
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    write_atomically(path, csv_text([header, *rows]).encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def json_like(value: Any) -> Any:
+    """A value as it comes back from JSON: tuples as lists."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,93 @@
+"""The parser of the command line: an unknown option is answered with the nearest one, and help fits two screens."""
+
+import argparse
+import difflib
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+WIDTH = 100  # columns of the help
+_NAMES = 20  # columns for the name of an option
+
+
+Group: TypeAlias = argparse._ArgumentGroup  # pyright: ignore[reportPrivateUsage]
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command."""
+
+    def __init__(self, command: str, arguments: str, description: str) -> None:
+        usage = f"fnet {command} {arguments}"
+        super().__init__(usage=usage, description=description, allow_abbrev=False, add_help=False)
+
+    def parse(self, argv: list[str]) -> argparse.Namespace:
+        """The options in the arguments.
+
+        Raises:
+            ValueError: arguments that do not fit, or an unknown option; says which one is near.
+        """
+        for argument in argv:
+            if argument == "--":
+                break
+            name = argument.partition("=")[0]
+            if re.match("-[-A-Za-z]", name) and name not in self._option_string_actions:
+                raise ValueError(unknown("option", name, self._option_string_actions))
+        return self.parse_args(argv)
+
+    def error(self, message: str) -> Any:
+        """Raise the message as a ValueError."""
+        raise ValueError(message)
+
+    def format_help(self) -> str:
+        """The options of each group, two to a line where they are short."""
+        lines = [f"usage: {self.usage}", *textwrap.wrap(self.description or "", WIDTH)]
+        for group in self._action_groups:
+            entries = [_entry(action) for action in group._group_actions]
+            lines += [f"\n{group.title}", *_columns(entries)] if entries else []
+        return "\n".join(lines) + "\n"
+
+
+def add_help(group: Group) -> None:
+    group.add_argument("--help", "-h", action="help", help="show this and exit")
+
+
+def one_of(*choices: str) -> dict[str, Any]:
+    """The arguments of an option that takes one of a few names."""
+    return {"choices": choices, "metavar": "NAME", "help": ", ".join(choices)}
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message on an unknown name, with the nearest known one."""
+    near = difflib.get_close_matches(name.replace("_", "-"), known, n=1)
+    return f"unknown {kind} {name}" + (f": did you mean {near[0]}?" if near else "; --help lists what there is")
+
+
+def _entry(action: argparse.Action) -> tuple[str, str]:
+    """An option with the name of its value, and what it does, with its default."""
+    metavar = action.metavar or "|".join(map(str, action.choices or ()))
+    name, text = f"{' '.join(action.option_strings[:1])} {metavar}".strip(), action.help or ""
+    default: Any = action.default
+    values: list[Any] = [*default] if isinstance(default, list) else [default]
+    if values and all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in values):
+        shown = " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        text = f"{text} ({shown})".lstrip() if default != argparse.SUPPRESS else text
+    return name, text
+
+
+def _columns(entries: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Entries that take less than half a line two to a line, in their order."""
+    half, left = WIDTH // 2, ""
+    for name, text in entries:
+        cell = f"  {name:<{_NAMES}} {text}"
+        if left and len(cell) < half:
+            yield f"{left:<{half}}{cell}".rstrip()
+            left = ""
+            continue
+        if left:
+            yield left.rstrip()
+        left = cell if len(cell) < half else ""
+        if not left:
+            yield from textwrap.wrap(cell, WIDTH, subsequent_indent=" " * (_NAMES + 3))
+    if left:
+        yield left.rstrip()

@@ -1,0 +1,58 @@
+"""What is shown while a network trains: a line per epoch, and curves in TensorBoard."""
+
+import argparse
+import contextlib
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from fnet import EpochRecord
+from fnet.cli.job import Job
+from fnet.cli.results import run_name
+
+
+def display(args: argparse.Namespace, title: str) -> Callable[[EpochRecord], None]:
+    """A function that shows a finished epoch as a line."""
+    if args.quiet:
+        return lambda record: None
+    head = " epoch  train loss  accuracy  valid loss  accuracy  learning rate  seconds"
+    print("\n".join(filter(None, [title, head])), flush=True)
+    return lambda record: print(epoch_line(record), flush=True)
+
+
+def epoch_line(record: EpochRecord) -> str:
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    return (
+        f"{record.epoch:>6}{record.train_loss:>12.4f}{record.train_score:>10.4f}"
+        f"{number(record.valid_loss):>12}{number(record.valid_score):>10}"
+        f"{record.learning_rate:>15.3g}{record.seconds:>9.2f}"
+    )
+
+
+@contextlib.contextmanager
+def tensorboard_run(
+    args: argparse.Namespace, job: Job, member: int, out: Path, records: list[EpochRecord]
+) -> Generator[Callable[[EpochRecord], None]]:
+    """A function that adds a finished epoch to what TensorBoard shows of this network."""
+    if args.tensorboard is None:
+        yield lambda record: None
+        return
+    from fnet.interop import tensorboard
+
+    name = run_name(out)
+    hparams = {
+        **job.description["network"],
+        **job.description["training"],
+        "data": job.data.name,
+        "whitening": args.whitening,
+        "preset": args.preset,
+        "seed": job.seed,
+    }
+    if job.networks > 1:
+        if member == 0:  # the run of the ensemble, with its confusion matrix; the networks are runs in its folder
+            tensorboard.write_run(args.tensorboard, name, [], hparams={})
+        name = f"{name}/network-{member + 1}"
+        hparams["network"] = member + 1
+    with tensorboard.open_run(args.tensorboard, name, records, hparams=hparams) as add:
+        yield add

@@ -1,0 +1,280 @@
+"""`fnet train`: train a classifier, show how it goes, and write everything about the run to a folder.
+
+It writes config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz, checkpoints and, with
+matplotlib, pictures. With --tensorboard DIR it also writes, from epoch to epoch, to the subfolder of DIR that has the
+name of the folder. The same command with the same seed writes the same model, byte for byte. Interrupted, it saves a
+checkpoint, from which --resume goes on to the same bits.
+"""
+
+import argparse
+import contextlib
+import shlex
+import signal
+import time
+import traceback
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fnet
+from fnet import EpochRecord, TrainState, checkpoint
+from fnet.cli import folder, options, threads
+from fnet.cli.job import Job, OtherJobError, check_same_job, circumstances, make_job, member_data
+from fnet.cli.main import report
+from fnet.cli.output import say, visible
+from fnet.cli.parser import Parser
+from fnet.cli.progress import display, tensorboard_run
+from fnet.cli.results import Trained, write_results
+from fnet.engine import ALONE, Processes
+from fnet.interop import missing
+from fnet.training import train_state_shapes
+
+
+class World(NamedTuple):
+    """The processes that share each batch, and what they tell each other beside sums."""
+
+    processes: Processes
+    any: Callable[[bool], bool]  # whether it is True in one of them
+    abort: Callable[[int], object]  # end the others, which would wait for this one
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    parser = Parser("train", "[OPTION…]", "Train a classifier, and write everything about the run to a folder.")
+    group = parser.add_argument_group("run")
+    add = group.add_argument
+    add("--out", type=Path, metavar="DIR", help="the folder (runs/TIME-DATA)")
+    add("--overwrite", action="store_true", help="replace a run in --out")
+    add("--resume", action="store_true", help="go on with that in --out")
+    add("--checkpoint-every", type=checkpoint_interval, metavar="N", help="steps, or epoch")
+    add("--ensemble", type=threads.number, default=1, metavar="N", help="networks, averaged")
+    folds = "networks, each tested on the fold that it does not see"
+    add("--folds", type=threads.number, metavar="K", help=folds)
+    add("--calibrate", action="store_true", help="fit a temperature")
+    add("--no-calibrate", dest="calibrate", action="store_false", help="fit none")
+    add("--mpi", action="store_true", help="share batches with mpiexec")
+    add("--no-pictures", dest="pictures", action="store_false", help="write no .png")
+    options.add_run_options(group)
+    options.add_data_options(parser)
+    options.add_model_options(parser)
+    options.add_training_options(parser)
+    args = options.parse(parser, argv)
+    if args.resume and args.out is None:
+        parser.error("--resume needs --out DIR, the folder of the run to go on with")
+    if args.resume and args.overwrite:
+        parser.error("--resume goes on with the run in --out, and --overwrite replaces it: give one of them")
+    if args.folds:
+        if args.ensemble > 1:
+            parser.error(f"--folds {args.folds} trains as many networks and averages them: leave --ensemble out")
+        args.valid_size = 0  # each row is a validation row once
+    elif args.calibrate is True and not args.valid_size:
+        parser.error("--calibrate needs validation data to fit a temperature on: --valid-size must not be 0")
+    return args
+
+
+def main(argv: list[str]) -> None:
+    """Train as the command line says."""
+    args = parse_args(argv)
+    threads.limit(args.threads)
+    world = mpi_world() if args.mpi else World(ALONE, bool, int)
+    try:
+        options.prepare_tensorboard(args.tensorboard)
+        job = make_job(args)
+        if world.processes.rank == 0:
+            with folder.owned(args.out, job.data.name) as out:
+                lead(args, argv, job, out, world)
+        else:  # a rank that only computes
+            args.quiet, args.tensorboard = True, None
+            train_members(args, argv, job, args.out, world)
+    except (KeyboardInterrupt, fnet.NonFiniteLossError):  # of all processes at once, and the first may be saving
+        raise
+    except Exception as error:
+        if world.processes.size == 1:
+            raise
+        try:
+            code = report(error)
+        except Exception:
+            code = 1
+            traceback.print_exception(error)
+        time.sleep(0.5)  # mpiexec loses what has just been written when it ends the processes
+        world.abort(code)
+        raise SystemExit(code) from None
+
+
+def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: World) -> None:
+    """Train and write the results, in the process that owns the folder."""
+    if not (args.resume or args.overwrite):
+        folder.check_free(out)
+    if not args.quiet:
+        print("\n".join(map(visible, [headline(job), *job.data.remarks])))
+        if args.preset in ("chen-wu-best", "chen-wu-large") and args.data != "digits" and not Path(args.data).is_dir():
+            print(f"the preset {args.preset} was tuned on Chen & Wu's data, not on these")
+        if args.calibrate and not job.calibrate:
+            print("the temperature is not fitted: there are no validation data")
+    trained = train_members(args, argv, job, out, world)
+    text = write_results(job, out, trained, pictures=args.pictures, tensorboard_to=args.tensorboard)
+    if not args.quiet:
+        print(f"\n{text}\nResults are in {visible(out)}")
+
+
+def headline(job: Job) -> str:
+    """The data and what computes, in one line."""
+    data = job.data
+    splits = {"training": data.train, "validation": data.valid, "test": data.test}
+    rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
+    networks = f"{job.networks} networks of " if job.networks > 1 else ""
+    return (
+        f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {len(data.classes):,} classes; "
+        f"{networks}{fnet.num_params(job.config):,} parameters; engine {job.engine}"
+    )
+
+
+def mpi_world() -> World:
+    """The processes that mpiexec has started."""
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise missing("--mpi", "mpi4py", "mpi") from None
+    world = MPI.COMM_WORLD
+
+    def sum_over(array: fnet.nn.Array) -> fnet.nn.Array:
+        total = np.empty_like(array)
+        world.Allreduce(np.ascontiguousarray(array), total)
+        return total
+
+    def any_of(flag: bool) -> bool:
+        return bool(world.allreduce(flag, MPI.LOR))
+
+    return World(Processes(world.rank, world.size, sum_over), any_of, world.Abort)
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+def train_members(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: World) -> list[Trained]:
+    """Train the network or those of the ensemble, each from its newest checkpoint if there is one."""
+    key, n = fnet.random.key(job.seed), job.networks
+    keys = [key] if n == 1 else [fnet.random.fold_in(key, member) for member in range(n)]
+    resumed = [load(folder.checkpoints(out, i), job, keys[i]) if args.resume else None for i in range(n)]
+    if world.processes.rank == 0:
+        folder.begin(out, {**job.description, **circumstances(job, argv)}, resume=args.resume)
+    with interruptible() as caught:
+
+        def stop() -> bool:
+            return world.any(caught())
+
+        return [train_member(args, argv, job, i, keys[i], resumed[i], out, world, stop) for i in range(n)]
+
+
+def train_member(
+    args: argparse.Namespace,
+    argv: list[str],
+    job: Job,
+    member: int,
+    key: fnet.random.Key,
+    resumed: Trained | None,
+    out: Path,
+    world: World,
+    stop: Callable[[], bool],
+) -> Trained:
+    """Train one network."""
+    train_state, records = resumed or (None, list[EpochRecord]())
+    epochs = fnet.fit(
+        job.config,
+        job.train_config,
+        *member_data(job, member),
+        key=key,
+        train_state=train_state,
+        engine=job.engine,
+        transform=job.data.transform,
+        yield_every=args.checkpoint_every or None,
+        stop=stop,
+        processes=world.processes,
+    )
+
+    def save(train_state: TrainState | None) -> None:
+        if world.processes.rank == 0 and train_state is not None:
+            metadata = {"job": job.description, "records": [list(record) for record in records]}
+            path = folder.checkpoints(out, member)
+            checkpoint.save_step(path, int(train_state.step), (train_state, key), metadata=metadata)
+
+    try:
+        with tensorboard_run(args, job, member, out, records) as add_to_tensorboard:
+            show = display(args, f"network {member + 1} of {job.networks}" if job.networks > 1 else "")
+            for train_state, record in epochs:
+                if record.finished:
+                    records.append(record)
+                    show(record)
+                    add_to_tensorboard(record)
+                if args.checkpoint_every is not None:
+                    save(train_state)
+    except fnet.NonFiniteLossError as error:
+        save(error.train_state)
+        raise
+    except OSError:  # such as a full disk under --tensorboard, which is to cost no more than a --resume
+        save(train_state)
+        raise
+    assert train_state is not None
+    save(train_state)  # also of a finished network, which can be trained for more epochs
+    if not fnet.is_finished(train_state, job.train_config):
+        arguments = [argument for argument in argv if argument not in ("--resume", "--overwrite")]
+        if args.out is None:
+            arguments += ["--out", str(out)]
+        command = shlex.join(["fnet", "train", *arguments, "--resume"])
+        raise KeyboardInterrupt(f"interrupted at step {int(train_state.step)}; to go on: {command}")
+    return Trained(train_state, records)
+
+
+def load(path: Path, job: Job, key: fnet.random.Key) -> Trained | None:
+    """The state and the records in the newest good checkpoint, if there is one.
+
+    Raises:
+        ValueError: it is of another job, or cannot be trained for as many epochs as the job has.
+    """
+    like = (train_state_shapes(job.config, job.train_config), key)
+
+    def read(path: Path) -> Trained:
+        metadata = checkpoint.load_metadata(path)
+        check_same_job(metadata["job"], job)
+        train_state, _ = checkpoint.load(path, like)
+        return Trained(train_state, [EpochRecord(*record) for record in metadata["records"]])
+
+    try:
+        loaded = checkpoint.load_newest(path, read)
+    except OtherJobError as error:
+        raise ValueError(str(error)) from None
+    if loaded is not None:
+        done, wanted = len(loaded.records), job.train_config.epochs
+        if done > wanted:
+            raise ValueError(f"the run in {path.parents[1]} has {done} epochs already; --epochs must be at least that")
+        if done < wanted and fnet.is_finished(loaded.train_state, job.train_config):
+            say("note", f"training stopped early after {done} epochs (--patience), and does so again")
+    return loaded
+
+
+def checkpoint_interval(text: str) -> int:
+    """A number of steps; 0 stands for every epoch."""
+    if text == "epoch":
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a number of steps or "epoch", but got {text!r}')
+    return int(text)
+
+
+@contextlib.contextmanager
+def interruptible() -> Generator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a flag, so that a step is finished and saved; a second one ends at once."""
+    caught: list[int] = []
+
+    def catch(number: int, frame: Any) -> None:
+        caught.append(number)
+        for name, handler in old.items():
+            signal.signal(name, handler)
+
+    old = {name: signal.signal(name, catch) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for name, handler in old.items():
+            signal.signal(name, handler)

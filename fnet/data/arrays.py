@@ -1,0 +1,197 @@
+"""Data sets in files: folders of `.npy`, `.npz`, and tables of numbers."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet.data import npy as _npy
+from fnet.data.cells import looks_like_number
+from fnet.data.dataset import Classes, Dataset, Labels
+from fnet.data.delimited import read_table
+from fnet.data.tables import Table, drop_columns, numbers, where
+from fnet.data.targets import split_target
+from fnet.nn import Array
+from fnet.tree import freeze, frozen
+
+__all__ = ["encode_labels", "is_table", "load", "load_features"]
+
+
+def load(path: str | Path, *, target: str | None = None, drop: Collection[str] = ()) -> tuple[Dataset, Dataset | None]:
+    """The training data and, where there is one, the test data at a path.
+
+    - a folder with `train_data.npy`, `train_label.npy` and perhaps `test_data.npy`, `test_label.npy`; features are
+      memory-mapped, so that they may be larger than memory (`check_mapped` says what is promised); labels `[rows]` or
+      `[rows, 1]`;
+    - an `.npz` with `x, y` or `x_train, y_train` and perhaps `x_test, y_test`;
+    - a `.csv` or `.tsv`, or either with `.gz`, as `read_table` reads it, with the target that `split_target` takes. The
+      features are its other columns, float64, in their order; all of them have to be complete numbers. For text, dates
+      and missing cells there are `fit_encoder` and `encode`.
+
+    Labels are integers or strings. Sorted, they are the classes; the labels of a Dataset are positions among them.
+
+    Args:
+        target: the column of a table that holds the labels.
+        drop: names of columns of a table that are not features, such as an ID.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        TypeError, ValueError: a file that is damaged or holds something else; says which and what.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file or folder: {path}")
+    if is_table(path) and not path.is_dir():
+        return _load_table(path, target, drop), None
+    if target is not None or drop:
+        name = f"target={target!r}" if target is not None else f"drop={list(drop)!r}"
+        raise ValueError(f"{name} names a column of a table, but {path} is not a .csv or .tsv")
+    if path.is_dir():
+        return _load_folder(path)
+    if path.suffix.lower() == ".npz":
+        return _load_npz(path)
+    raise ValueError(f"expected a folder, an .npz, a .csv or .tsv, or one of these with .gz, but got {path}")
+
+
+def load_features(path: str | Path | IO[bytes], num_features: int) -> Array:
+    """Features without labels, for prediction.
+
+    They are a `.npy` (memory-mapped) or a table of complete numbers, which may be an open binary file.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: as `load`, or another number of features.
+    """
+    if isinstance(path, str | Path) and not Path(path).exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if isinstance(path, str | Path) and not is_table(path):
+        x = _npy.read_npy(Path(path), mmap=True)
+    else:
+        x = _complete_numbers(read_table(path))
+    if x.ndim != 2 or x.shape[1] != num_features:
+        raise ValueError(f"{path}: expected {num_features} features per row, but got {list(x.shape)}")
+    return x
+
+
+def is_table(path: str | Path) -> bool:
+    """Whether the name of a file is one of delimited text.
+
+    >>> is_table("a.csv"), is_table("a.TSV.gz"), is_table("a.npz")
+    (True, True, False)
+    """
+    return Path(path).name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+
+
+def _load_folder(path: Path) -> tuple[Dataset, Dataset | None]:
+    for name in ("train_data.npy", "train_label.npy"):
+        if not (path / name).exists():
+            raise FileNotFoundError(f"{path} has no {name}")
+    present = [(path / f"test_{part}.npy").exists() for part in ("data", "label")]
+    if any(present) and not all(present):
+        raise FileNotFoundError(f"{path} has one of test_data.npy and test_label.npy, but not both")
+    train, test = (
+        (
+            _npy.read_npy(path / f"{split}_data.npy", mmap=True),
+            _npy.read_npy(path / f"{split}_label.npy"),
+        )
+        if split == "train" or all(present)
+        else None
+        for split in ("train", "test")
+    )
+    assert train is not None
+    return _datasets(str(path), train, test)
+
+
+def _load_npz(path: Path) -> tuple[Dataset, Dataset | None]:
+    arrays = _npy.read_npz(path, ("x", "y", "x_train", "y_train", "x_test", "y_test"))
+    names = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
+    missing = [name for name in names if name not in arrays]
+    if missing or ("x_test" in arrays) != ("y_test" in arrays):
+        raise ValueError(
+            f"{path}: expected arrays x, y or x_train, y_train and perhaps x_test, y_test; "
+            f"got {', '.join(arrays) or 'none of these'}"
+        )
+    test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
+    return _datasets(str(path), (arrays[names[0]], arrays[names[1]]), test)
+
+
+def _load_table(path: Path, target: str | None, drop: Collection[str]) -> Dataset:
+    features, labels = split_target(drop_columns(read_table(path, target=target), drop))
+    if labels.classes is None:
+        raise ValueError(
+            f"{path}: the target {labels.name!r} has {len(np.unique(labels.values))} different numbers, which are a "
+            "regression, not classes; name another column with target=, or use fnet.data.split_target"
+        )
+    return Dataset(_complete_numbers(features), labels.values, labels.classes)
+
+
+def _complete_numbers(table: Table) -> Array:
+    x = np.empty((len(table.lines), len(table.columns)))
+    for i, column in enumerate(table.columns):
+        text = column.levels is not None and (column.typed or not all(map(looks_like_number, column.levels)))
+        if not text:
+            x[:, i] = numbers(table, column)
+        if text or np.isnan(x[:, i]).any():
+            row = 0 if text else int(np.argmax(np.isnan(x[:, i])))
+            what = "the column is text" if text else "it is missing"
+            raise ValueError(
+                f"{where(table, row, column.name)}: expected a number, but {what}; leave the column out with "
+                f"drop=[{column.name!r}], or use fnet.data.fit_encoder and encode, which take text and missing cells"
+            )
+    return frozen(x)
+
+
+def _datasets(
+    source: str, train: tuple[Array, Array], test: tuple[Array, Array] | None
+) -> tuple[Dataset, Dataset | None]:
+    x, labels = _checked(source, *train)
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"{source}: expected at least 2 classes, but all labels are {classes[0]}")
+    names: Classes = tuple(classes.tolist())
+    dataset = Dataset(frozen(x), freeze(codes.astype(np.int64, copy=False)), names)
+    if test is None:
+        return dataset, None
+    test_x, test_labels = _checked(f"{source} (test)", *test)
+    if test_x.shape[1] != x.shape[1]:
+        raise ValueError(f"{source}: {x.shape[1]} features in training, {test_x.shape[1]} in test")
+    return dataset, Dataset(frozen(test_x), encode_labels(test_labels, names), names)
+
+
+def encode_labels(labels: npt.ArrayLike, classes: Classes) -> Labels:
+    """The position of each label among the classes.
+
+    >>> encode_labels(["no", "yes"], ("no", "yes"))
+    array([0, 1])
+
+    Raises:
+        TypeError: labels are a masked array.
+        ValueError: a label that is not one of the classes, or labels that are not `[rows]`.
+    """
+    if isinstance(labels, np.ma.MaskedArray):
+        raise TypeError(
+            "labels are a masked array, whose mask would be lost; leave out the masked rows: labels.compressed()"
+        )
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ValueError(f"labels must have shape [rows], but got {list(labels.shape)}")
+    positions = {name: i for i, name in enumerate(classes)}
+    unknown = [name for name in np.unique(labels).tolist() if name not in positions]
+    if unknown:
+        raise ValueError(f"labels {unknown} are not among the classes {list(classes)}")
+    return freeze(np.array([positions[name] for name in labels.tolist()], np.int64))
+
+
+def _checked(source: str, x: Array, labels: Array) -> tuple[Array, Array]:
+    if x.ndim != 2 or x.dtype.kind not in "fiub":
+        raise ValueError(f"{source}: features must be numbers [rows, features], but got {x.dtype}{list(x.shape)}")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
+        raise ValueError(
+            f"{source}: labels must be integers or strings [rows], but got {labels.dtype}{list(labels.shape)}"
+        )
+    if len(x) != len(labels) or len(x) == 0:
+        raise ValueError(f"{source}: {len(x)} rows of features, but {len(labels)} labels")
+    return np.asarray(x), labels  # a plain array, also of mapped memory: operations on a memmap take longer

@@ -1,0 +1,141 @@
+"""What a cell of a table says: a missing value, a number, a date, or text."""
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "MISSING",
+    "THOUSANDS",
+    "counted",
+    "days",
+    "is_number",
+    "looks_like_number",
+    "shown",
+    "to_numbers",
+    "why_not_number",
+]
+
+MISSING = frozenset({"", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None"})
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:[.,' ]\d{3})+(?:[.,]\d+)?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)
+
+
+def to_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[npt.NDArray[np.float64], int]:
+    """The cells as float64, NaN where missing, and the position of the first that is neither, or -1.
+
+    A number is an optional sign, digits with at most one decimal mark, and an optional exponent, all ASCII, and finite
+    in float64. Space around it does not count.
+
+    >>> to_numbers(["1", " -2.5e1 ", "NA"])
+    (array([  1., -25.,  nan]), -1)
+    >>> to_numbers(["1", "1_000"])[1]
+    1
+    """
+    joined = "\0".join(cells)
+    if cells and joined.isascii() and "_" not in joined and (decimal == "." or "." not in joined):
+        fast = cells if decimal == "." else joined.replace(decimal, ".").split("\0")
+        filled = (math.nan if cell in MISSING else cell for cell in fast)
+        for attempt in (fast, filled):
+            try:
+                values = np.fromiter(map(float, attempt), np.float64, len(cells))
+            except ValueError:
+                continue
+            # "NAN" and "-nan" are numbers for float, but no missing values here; inf and 1e400 are neither.
+            others = np.flatnonzero(~np.isfinite(values)).tolist()
+            if all(cells[i].strip() in MISSING for i in others):
+                return values, -1
+            break
+    values = np.full(len(cells), np.nan)
+    for i, cell in enumerate(cells):
+        if cell.strip() not in MISSING:
+            if not is_number(cell, decimal):
+                return values, i
+            values[i] = float(cell.replace(decimal, "."))
+    return values, -1
+
+
+def is_number(cell: str, decimal: str = ".") -> bool:
+    """Whether a cell is a finite number.
+
+    >>> is_number("1e3"), is_number("1,5", ","), is_number("1e400"), is_number("NA")
+    (True, True, False, False)
+    """
+    cell = cell.strip()
+    if decimal != ".":
+        if "." in cell:
+            return False
+        cell = cell.replace(decimal, ".")
+    return _NUMBER.fullmatch(cell) is not None and math.isfinite(float(cell))
+
+
+def looks_like_number(cell: str, decimal: str = ".") -> bool:
+    """Whether a cell is a number, or means one that is not accepted, such as `1_000`, `1,000`, `inf` or `1e400`.
+
+    >>> looks_like_number("1_000"), looks_like_number("1,000"), looks_like_number("a")
+    (True, True, False)
+    """
+    try:
+        float(cell.replace(decimal, "."))
+    except ValueError:
+        return THOUSANDS.fullmatch(cell.strip()) is not None
+    return True
+
+
+def why_not_number(cell: str, decimal: str = ".") -> str:
+    """What is wrong with a cell that should be a number, in parentheses, or nothing where that is plain.
+
+    >>> why_not_number("1e400")
+    ' (infinite in float64)'
+    """
+    cell = cell.strip()
+    if THOUSANDS.fullmatch(cell):
+        return " (a separator of thousands, or another decimal mark than elsewhere in the file)"
+    if decimal != "." and is_number(cell):
+        return " (elsewhere in the file the decimal mark is a comma)"
+    try:
+        value = float(cell.replace(decimal, "."))
+    except ValueError:
+        return ""
+    if math.isinf(value):
+        return " (infinite in float64)"
+    if math.isnan(value):
+        return ' (a missing value is written "", NA or NaN)'
+    return " (an underscore)" if "_" in cell else " (digits that are not ASCII)"
+
+
+def days(cells: Sequence[str]) -> npt.NDArray[np.float64] | None:
+    """ISO dates, `YYYY-MM-DD` and perhaps `hh:mm` or `hh:mm:ss`, as days since 1970-01-01; None where a cell is none.
+
+    >>> days(["1970-01-02", "1970-01-01T12:00"])
+    array([1. , 0.5])
+    """
+    if not all(map(_DATE.fullmatch, cells)):
+        return None
+    try:
+        moments = np.array([cell.replace(" ", "T") for cell in cells], "datetime64[s]")
+    except ValueError:  # the thirtieth of February
+        return None
+    return moments.astype(np.int64) / 86400.0
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "cell"), counted(1234, "cell")
+    ('1 cell', '1,234 cells')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shown(cell: str, limit: int = 40) -> str:
+    """A cell in quotes for a message, without what a terminal would obey, and cut where it is long.
+
+    >>> shown("a" * 50, 5)
+    "'aaaaa'…"
+    """
+    return repr(cell[:limit]) + ("…" if len(cell) > limit else "")

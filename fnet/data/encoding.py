@@ -1,0 +1,125 @@
+"""The features of a table, as an encoder has them."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet.data.cells import counted, days, shown
+from fnet.data.encoder import EncodedColumn, Encoder, column_features, feature_names
+from fnet.data.tables import Column, Table, numbers, texts, where
+from fnet.nn import Array
+from fnet.tree import frozen
+
+__all__ = ["EncodeNotes", "dates", "encode"]
+
+
+class EncodeNotes(NamedTuple):
+    """What happened to a table that `encode` was given, for people."""
+
+    ignored: tuple[str, ...]  # columns that the encoder does not know
+    unseen: tuple[
+        tuple[str, int], ...
+    ]  # columns with categories that the training rows did not have, and in how many cells
+    filled: tuple[tuple[str, int], ...]  # columns with missing cells where the training rows had none, and how many
+
+    def lines(self) -> list[str]:
+        """The notes as sentences."""
+        unseen, filled = "with a category that training did not have", "filled with the median; training had none"
+        return [
+            *([f"ignored: {', '.join(map(shown, self.ignored))}"] if self.ignored else []),
+            *(f"column {shown(name)}: {counted(count, 'cell')} {unseen}" for name, count in self.unseen),
+            *(f"column {shown(name)}: {counted(count, 'missing cell')} {filled}" for name, count in self.filled),
+        ]
+
+
+def encode(encoder: Encoder, table: Table) -> tuple[Array, EncodeNotes]:
+    """The features of a table, float64 `[rows, features]`, and what is to be said about it.
+
+    Columns are matched by name, in any order; further columns are ignored and noted. Where the table, or the one that
+    the encoder was fitted on, has no header, they are matched by position, and there have to be as many.
+
+    Raises:
+        ValueError: a column is missing; a cell that is not what its column is; says which, where.
+    """
+    columns, ignored = _matched(encoder, table)
+    x = np.zeros((len(table.lines), len(feature_names(encoder))))
+    unseen: list[tuple[str, int]] = []
+    filled: list[tuple[str, int]] = []
+    start = 0
+    for known, column in zip(encoder.columns, columns, strict=True):
+        if known.kind == "dropped" or column is None:
+            continue
+        if known.kind == "categorical":
+            codes = _positions(known, column)
+            found = np.flatnonzero(codes >= 0)
+            x[found, start + codes[found]] = 1
+            counts = unseen, len(codes) - len(found)
+        else:
+            values = dates(table, column) if known.kind == "date" else numbers(table, column)
+            missing = np.isnan(values)
+            x[:, start] = values
+            x[missing, start] = known.median
+            if known.indicator:
+                x[:, start + 1] = missing
+            counts = filled, 0 if known.indicator else int(missing.sum())
+        if counts[1]:
+            counts[0].append((known.name, counts[1]))
+        start += len(column_features(known))
+    return frozen(x), EncodeNotes(tuple(ignored), tuple(unseen), tuple(filled))
+
+
+def dates(table: Table, column: Column) -> npt.NDArray[np.float64]:
+    """The values of a column of ISO dates in days since 1970, NaN where missing.
+
+    Raises:
+        ValueError: a cell is not a date; says where.
+    """
+    if column.levels is None:
+        moments, row = None, int(np.argmin(np.isnan(column.values)))
+        if np.isnan(column.values).all():
+            return column.values
+        cell = str(column.values[row])
+    else:
+        moments = days(column.levels)
+        bad = next((i for i, level in enumerate(column.levels) if moments is None and days([level]) is None), 0)
+        row, cell = int(np.argmax(column.values == bad)), column.levels[bad] if column.levels else ""
+    if moments is None:
+        raise ValueError(
+            f"{where(table, row, column.name)}: expected a date such as 2024-12-31, but got {shown(cell)}; "
+            "a missing one is an empty cell, or NA"
+        )
+    return np.append(moments, np.nan)[column.values]
+
+
+def _positions(known: EncodedColumn, column: Column) -> npt.NDArray[np.int64]:
+    """The feature of each cell within those of its column, -1 for none."""
+    codes, levels = texts(column)
+    feature = {level: i for i, level in enumerate(known.levels)} | dict.fromkeys(known.pooled, len(known.levels))
+    missing = len(column_features(known)) - 1 if known.missing else -1
+    return np.array([feature.get(level, -1) for level in levels] + [missing], np.int64)[codes]
+
+
+def _matched(encoder: Encoder, table: Table) -> tuple[list[Column | None], list[str]]:
+    """The column of the table for each of the encoder's, and the names of the others."""
+    if not (encoder.named and table.named):
+        expected, found = len(encoder.columns), len(table.columns)
+        if found == expected:
+            return list(table.columns), []
+        if found == expected + 1 and not encoder.named:  # the target is there too
+            positions = [int(column.name) - 1 for column in encoder.columns]
+            return [table.columns[i] for i in positions], []
+        raise ValueError(
+            f"{table.source}: expected {expected} columns, but got {found}; without a header columns are matched by "
+            "position; add one with the names of the training table to match them by name"
+        )
+    columns: Mapping[str, Column] = {column.name: column for column in table.columns}
+    needed = [column.name for column in encoder.columns if column.kind != "dropped"]
+    gone = [name for name in needed if name not in columns]
+    if gone:
+        names = ", ".join(map(shown, gone[:10])) + (f" and {len(gone) - 10} more" if len(gone) > 10 else "")
+        there = ", ".join(shown(name) for name in list(columns)[:10]) + (", …" if len(columns) > 10 else "")
+        raise ValueError(f"{table.source}: no column is named {names}, which the model needs; the columns are {there}")
+    known = {column.name for column in encoder.columns}
+    return [columns.get(column.name) for column in encoder.columns], [name for name in columns if name not in known]

@@ -1,0 +1,127 @@
+"""How a delimited text is laid out: its delimiter, its decimal mark, and whether its first row is a header."""
+
+import csv
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fnet.data.cells import MISSING, THOUSANDS, days, is_number, looks_like_number, shown
+
+__all__ = ["Layout", "find_layout", "has_header"]
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+MAX_CELLS = 20_000  # that are looked at to find the layout
+MAX_ROWS = 1000
+
+
+class Layout(NamedTuple):
+    """How cells are separated, and how numbers are written."""
+
+    delimiter: str
+    decimal: str
+
+
+def find_layout(lines: Sequence[str]) -> Layout:
+    """The delimiter that gives most of the first rows the width of the first; then the one that gives more numbers,
+    then more columns; then comma, semicolon, tab.
+
+    The decimal mark is a comma where cells are separated by something else and more numbers have a comma than a point.
+
+    >>> find_layout(["a;b", "1,5;2", "2,25;3"])
+    Layout(delimiter=';', decimal=',')
+    """
+    best, layout = (0.0, 0.0, 0), Layout(",", ".")
+    for delimiter in DELIMITERS:
+        rows = _sample(lines, delimiter)
+        if not rows or len(rows[0]) == 1:
+            continue
+        cells = [cell.strip() for row in rows for cell in row]
+        decimal = "." if delimiter == "," else _decimal(cells, delimiter)
+        width = len(rows[0])
+        share = sum(len(row) == width for row in rows) / len(rows)
+        score = (share, sum(is_number(cell, decimal) for cell in cells) / len(cells), width)
+        if score > best:
+            best, layout = score, Layout(delimiter, decimal)
+    return layout
+
+
+def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -> bool:
+    """Whether the first of some rows names the columns.
+
+    It does where it has text above numbers, or nothing but text that does not come again in its column. Numbers are
+    names if they are the positions of the columns, as a data frame of an array has them, or whole above fractions.
+
+    >>> has_header("a.csv", [["0", "1", "label"], ["1.5", "2.5", "x"], ["3.5", "4.5", "x"]])
+    True
+    >>> has_header("a.csv", [["0.5", "1", "x"], ["1.5", "2", "y"], ["3.5", "4", "x"]])
+    False
+
+    Raises:
+        ValueError: it may be either; says how to tell.
+    """
+    first = [cell.strip() for cell in rows[0]]
+    below = [row for row in rows[1:MAX_ROWS] if len(row) == len(first)]
+    below = below[: max(MAX_CELLS // len(first), 2)]
+    is_name = [not looks_like_number(cell, decimal) and cell not in MISSING for cell in first]
+    numbers = [i for i, cell in enumerate(first) if is_number(cell, decimal)]
+    columns = [[cell.strip() for cell in column] for column in zip(*below, strict=True)]
+    present = [[cell for cell in column if cell not in MISSING] for column in columns]
+    if not below:
+        return not numbers and any(is_name)
+    numeric = [
+        bool(column) and 2 * sum(looks_like_number(cell, decimal) for cell in column) >= len(column)
+        for column in present
+    ]
+    above_numbers = sum(name and kind for name, kind in zip(is_name, numeric, strict=True))
+    again = [name and first[i] in present[i] for i, name in enumerate(is_name)]
+    if any(name and days([first[i]]) is not None and days(present[i]) is not None for i, name in enumerate(is_name)):
+        return False
+    if not numbers:
+        return above_numbers > 0 or (any(is_name) and not any(again))
+    if any(not first[i].isdecimal() for i in numbers) or len({first[i] for i in numbers}) < len(numbers):
+        return False  # a negative number, a fraction, or one twice: not names
+    if any(again) and not above_numbers:
+        return False
+    offset = int(first[numbers[0]]) - numbers[0]  # -1 after the nameless index of a data frame
+    positions = offset in (-1, 0, 1) and all(int(first[i]) - i == offset for i in numbers)
+    above_fractions = all(numeric[i] and not any(cell.isdecimal() for cell in present[i]) for i in numbers)
+    above_classes = any(
+        name and not numeric[i] and 0 < len(set(present[i])) <= len(present[i]) / 2 for i, name in enumerate(is_name)
+    )
+    if positions and len(numbers) > 1 and (above_numbers or above_classes or above_fractions):
+        return True
+    if above_numbers > len(numbers) or (above_fractions and (len(below) >= 10 or len(numbers) > 2)):
+        return True
+    go_on = [str(int(first[i]) + len(first)) == below[0][i].strip() for i in numbers]  # numpy.arange in rows
+    counted = positions and offset < 1 and not all(go_on)
+    if counted and len(numbers) >= 8:
+        return True
+    if above_numbers or (above_classes and len(numbers) > 1 and len(below) >= 4) or (counted and len(numbers) >= 4):
+        raise ValueError(
+            f"{source}, line 1: {', '.join(map(shown, first[:6]))}{', …' if len(first) > 6 else ''} may be the names "
+            "of the columns or a row of data; say header=True or header=False (--header yes or --header no)"
+        )
+    return False
+
+
+def _sample(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    rows: list[list[str]] = []
+    cells = 0
+    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter)
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append(row)
+                cells += len(row)
+            if len(rows) >= MAX_ROWS or (cells >= MAX_CELLS and len(rows) > 1):
+                break
+    except csv.Error:
+        pass  # found again, and said, where the table is read
+    return rows
+
+
+def _decimal(cells: Sequence[str], delimiter: str) -> str:
+    commas = sum(
+        "," in cell and is_number(cell, ",") and (delimiter == ";" or not THOUSANDS.fullmatch(cell)) for cell in cells
+    )
+    points = sum("." in cell and is_number(cell) for cell in cells)
+    return "," if commas > points else "."

@@ -1,0 +1,187 @@
+"""The lines of a text file, which may be compressed with gzip, read in blocks of bounded size."""
+
+import contextlib
+import os
+import stat
+import zlib
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+__all__ = ["Lines", "check_regular", "opened"]
+
+BLOCK = 1 << 20  # bytes of text; and at least as many as MIN_LINES lines take
+MIN_LINES = 100
+MAX_LINE = 16 << 20  # bytes
+MAX_RATIO = 100  # of compressed text beyond 4 MiB, so that a small file cannot fill the memory
+MAX_SMALL = 4 << 20
+GZIP = b"\x1f\x8b"
+OTHERS = {  # what begins so is not text; the first few of what people take for it
+    b"PK\x03\x04": "a zip or Excel file; save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV",
+    b"PAR1": "a Parquet file; write it with pandas.DataFrame.to_csv",
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+    b"\x93NUMPY": "a .npy file; give it that suffix",
+    b"BZh": "compressed with bzip2; unpack it",
+    b"\xfd7zXZ": "compressed with xz; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
+}
+
+
+def check_regular(path: Path) -> int:
+    """The size of a regular file; a pipe or a device is not opened, since reading it may never end.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError, PermissionError: there is no such file, or it cannot be seen.
+        ValueError: it is not a regular file.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(f"{path} is a folder, but a file is expected")
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(
+            f"{path} is not a regular file, but a pipe or a device; write its content to a file, or give - to read "
+            "standard input"
+        )
+    return status.st_size
+
+
+@contextlib.contextmanager
+def opened(source: str | os.PathLike[str] | IO[bytes]) -> Generator[tuple[str, int | None, Iterator[bytes]]]:
+    """What messages call a source, the size of its text where known, and its text as blocks of whole lines.
+
+    Raises:
+        OSError, ValueError: as `fnet.data.read_table`.
+        TypeError: neither a path nor an open file.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        size = check_regular(path)
+        with path.open("rb") as file:
+            first = file.read(BLOCK)
+            packed = first.startswith(GZIP)
+            yield str(path), None if packed else size, _text(str(path), first, file, size)
+    elif hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        name = name if isinstance(name, str) else "<stream>"
+        first = source.read(BLOCK)
+        if not isinstance(first, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{name}: expected a file opened in binary mode, such as sys.stdin.buffer")
+        yield name, None, _text(name, first, source, None)
+    else:
+        raise TypeError(f"expected a path or an open file, but got {type(source).__name__}")
+
+
+class Lines:
+    """The lines of a text with their numbers; an iterator for `csv.reader` that knows where each block ends."""
+
+    source: str
+    text: str = ""  # the block
+    lines: list[str]  # the lines of the block, without their ends
+    before: int = 0  # lines of the blocks before
+    at: int = 0  # lines of the block that were taken
+    taken: int = 0  # bytes of the blocks before
+
+    def __init__(self, source: str, blocks: Iterator[bytes]) -> None:
+        self.source, self.lines, self._blocks, self._size = source, [], blocks, 0
+
+    def fill(self) -> bool:
+        """Make sure that there are lines to take; False at the end."""
+        if self.at < len(self.lines):
+            return True
+        self.taken += self._size
+        block = next(self._blocks, None)
+        if block is None:
+            return False
+        self._size = len(block)
+        self.before += len(self.lines)
+        try:
+            self.text = block.decode()
+        except UnicodeDecodeError as error:
+            line = self.before + 1 + block.count(b"\n", 0, error.start)
+            raise ValueError(
+                f"{self.source}, line {line}: byte {block[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+            ) from None
+        if "\0" in self.text:
+            line = self.before + 1 + self.text.count("\n", 0, self.text.index("\0"))
+            raise ValueError(f"{self.source}, line {line}: a NUL byte; this is not a text file")
+        if not self.before:
+            self.text = self.text.removeprefix("\ufeff")
+        self.lines, self.at = self.text.split("\n"), 0
+        if self.text.endswith("\n"):
+            self.lines.pop()
+        return True
+
+    @property
+    def number(self) -> int:
+        """The number of the line that was taken last, from 1."""
+        return self.before + self.at
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not self.fill():
+            raise StopIteration
+        self.at += 1
+        return self.lines[self.at - 1] + "\n"
+
+
+def _text(source: str, first: bytes, file: IO[bytes], size: int | None) -> Iterator[bytes]:
+    for magic, what in OTHERS.items():
+        if first.startswith(magic):
+            raise ValueError(f"{source} is {what}")
+    chunks = _gunzip(source, first, file, size) if first.startswith(GZIP) else _chunks(first, file, BLOCK)
+    return _whole_lines(source, chunks)
+
+
+def _chunks(first: bytes, file: IO[bytes], size: int) -> Iterator[bytes]:
+    while first:
+        yield first
+        first = file.read(size)
+
+
+def _gunzip(source: str, first: bytes, file: IO[bytes], size: int | None) -> Iterator[bytes]:
+    """The text in one gzip member after another; zlib compares the checksum of each."""
+    member = zlib.decompressobj(31)
+    packed = unpacked = 0
+    for chunk in _chunks(first, file, 1 << 16):
+        packed += len(chunk)
+        data = chunk
+        while data:
+            if member.eof:
+                member = zlib.decompressobj(31)
+            try:
+                part = member.decompress(data, BLOCK)
+            except zlib.error as error:
+                raise ValueError(f"{source} is damaged or not a gzip file: {error}") from None
+            unpacked += len(part)
+            if unpacked > max(MAX_SMALL, MAX_RATIO * (size or packed)):
+                raise ValueError(
+                    f"{source}: {size or packed} bytes that unpack to {unpacked} and more look like a gzip bomb; "
+                    "unpack the file with gunzip if it is not"
+                )
+            yield part
+            data = member.unused_data.lstrip(b"\0") if member.eof else member.unconsumed_tail
+    if not member.eof:
+        raise ValueError(f"{source} is cut short: its gzip data has no end")
+
+
+def _whole_lines(source: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        rest += chunk
+        if len(rest) >= BLOCK and (_has_lines(rest, 1 << 16) or _has_lines(rest, len(rest)) or len(rest) > MAX_LINE):
+            end = rest.rfind(b"\n") + 1
+            if len(rest) - end > MAX_LINE:
+                raise ValueError(f"{source}: a line is longer than {MAX_LINE >> 20} MiB; this is not a table")
+            if end:
+                yield rest[:end]
+                rest = rest[end:]
+    if rest:
+        yield rest
+
+
+def _has_lines(block: bytes, end: int) -> bool:
+    return block.count(b"\n", 0, end) >= MIN_LINES

@@ -1,0 +1,69 @@
+"""A table, its target and what its columns become, in one line for people."""
+
+import numpy as np
+
+from fnet.data.cells import counted, shown
+from fnet.data.encoder import Encoder, column_features
+from fnet.data.tables import Table
+from fnet.data.targets import Target
+
+__all__ = ["describe"]
+
+MAX_CLASSES = 6  # that are listed
+MAX_DROPPED = 6
+
+
+def describe(table: Table, target: Target, encoder: Encoder) -> str:
+    """The one line of truth before any training: rows, target, columns and missing cells.
+
+    For example "4,500 rows; target 'churn': 2 classes (no 81 %, yes 19 %); 12 numeric, 3 categorical (21 levels),
+    2 dropped (customer_id: all distinct; country: constant); 214 missing cells in 2 columns".
+
+    Args:
+        table: the features, from `split_target`.
+    """
+    columns = {column.name: column for column in encoder.columns}
+    kinds = [column.kind for column in encoder.columns]
+    parts: list[str] = []
+    for kind, plural in (("numeric", "numeric"), ("date", "dates (in days)"), ("categorical", "categorical")):
+        if count := kinds.count(kind):
+            parts.append(f"{count:,} {plural if count > 1 or kind != 'date' else 'date (in days)'}")
+    if "categorical" in kinds:
+        levels = sum(len(column_features(column)) for column in encoder.columns if column.kind == "categorical")
+        parts[-1] += f" ({levels:,} levels)"
+    if dropped := [column for column in encoder.columns if column.kind == "dropped"]:
+        reasons = [f"{_plain(column.name)}: {column.reason}" for column in dropped[:MAX_DROPPED]]
+        more = [f"and {len(dropped) - MAX_DROPPED:,} more"] if len(dropped) > MAX_DROPPED else []
+        parts.append(f"{len(dropped):,} dropped ({'; '.join(reasons + more)})")
+    missing = [
+        int(np.isnan(column.values).sum() if column.levels is None else (column.values < 0).sum())
+        for column in table.columns
+        if column.name in columns and columns[column.name].kind != "dropped"
+    ]
+    cells, where = sum(missing), sum(count > 0 for count in missing)
+    gone = f"; {counted(cells, 'missing cell')} in {counted(where, 'column')}" if cells else ""
+    header = "" if table.named else "; no header"
+    return f"{counted(len(table.lines), 'row')}; {_target(target)}; {', '.join(parts)}{gone}{header}"
+
+
+def _target(target: Target) -> str:
+    name = f"target {shown(target.name)}"
+    if target.classes is None:
+        low, middle, high = target.values.min(), np.median(target.values), target.values.max()
+        return f"{name}: numbers from {low:.6g} to {high:.6g} (median {middle:.6g})"
+    shares = np.bincount(target.values, minlength=len(target.classes)) / len(target.values)
+    if len(shares) > MAX_CLASSES:
+        return f"{name}: {len(shares):,} classes ({_percent(shares.min())} to {_percent(shares.max())} of the rows)"
+    listed = ", ".join(
+        f"{_plain(str(label))} {_percent(share)}" for label, share in zip(target.classes, shares.tolist(), strict=True)
+    )
+    return f"{name}: {len(shares)} classes ({listed})"
+
+
+def _percent(share: float) -> str:
+    return "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+
+
+def _plain(name: str) -> str:
+    """A name without quotes where it needs none."""
+    return name if name.isprintable() and len(name) <= 40 else shown(name)

@@ -1,0 +1,201 @@
+"""The column of a table that is to be predicted: classes or numbers."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fnet.data.cells import is_number, shown
+from fnet.data.dataset import Classes, Labels
+from fnet.data.tables import Column, Table, column_named, drop_columns, numbers, take_rows, texts, where
+from fnet.nn import Array
+from fnet.tree import freeze, frozen
+
+__all__ = ["Target", "TargetGuess", "guess_target", "labels_of", "split_target"]
+
+NAMES = ("label", "labels", "target", "class", "classes", "y", "outcome", "species", "output", "response", "category")
+FEW = 20  # different values of a column that is suspected to be classes
+SAMPLE = 2000  # rows that are looked at to guess
+
+
+class Target(NamedTuple):
+    """What is to be predicted from each row."""
+
+    name: str
+    kind: str  # "classification" or "regression"
+    values: Array  # [rows]; int64 positions in the classes, or float64
+    classes: Classes | None = None  # sorted; integers if all labels are, written plainly; None in a regression
+    note: str = ""  # a sentence for people where the column was found by its name
+
+
+class TargetGuess(NamedTuple):
+    """Which column is likely to be the target, where nobody said."""
+
+    name: str
+    why: str  # empty for the last column
+    sure: bool
+
+
+def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Target]:
+    """The other columns of a table, and its target: `table.target`, or the column that `guess_target` is sure of.
+
+    Text is classes. Numbers are classes if they are whole and not many, which is at most 10, or 5 % of the rows up to
+    100; otherwise they are a regression. Classes are as they are written, or integers if all are written plainly.
+
+    Args:
+        kind: "classification" or "regression"; None: as above.
+
+    Raises:
+        ValueError: the target is doubtful, has missing cells, one class only, or nothing but different texts; there is
+            no other column; a regression on text.
+    """
+    if kind not in (None, "classification", "regression"):
+        raise ValueError(f'kind must be "classification", "regression" or None, but got {kind!r}')
+    note = ""
+    name = table.target
+    if name is None:
+        guess = guess_target(table)
+        if not guess.sure:
+            raise ValueError(
+                f"{table.source}: which column is the target? {guess.why}; say target={shown(guess.name)} "
+                f"(--target), or target={shown(table.columns[-1].name)} for the last column"
+            )
+        name, note = guess.name, guess.why and f"{guess.why}, and taken as the target"
+    column = column_named(table, name)
+    features = drop_columns(table, [name])
+    if not features.columns:
+        raise ValueError(
+            f"{table.source}: expected features and a target, but there is one column, {shown(name)}; columns are "
+            "separated by commas, semicolons or tabs"
+        )
+    gone = np.flatnonzero(np.isnan(column.values) if column.levels is None else column.values < 0)
+    if len(gone):
+        raise ValueError(
+            f"{where(table, int(gone[0]), name)}: the target is missing here, and in {len(gone)} of {len(table.lines)} "
+            "rows; fill it in, or leave out these rows"
+        )
+    kind = kind or ("classification" if _has_classes(table, column) else "regression")
+    if kind == "regression":
+        return features, Target(name, kind, frozen(numbers(table, column)), None, note)
+    classes, labels = _classes(table, column)
+    return features, Target(name, kind, labels, classes, note)
+
+
+def labels_of(table: Table, name: str, classes: Classes) -> Labels:
+    """The classes of the rows of a table that is to be scored, as positions in `classes`.
+
+    Raises:
+        ValueError: no column has that name; a label that is missing, or not among the classes; says where.
+    """
+    column = column_named(table, name)
+    codes, levels = texts(column)
+    positions = {str(label): i for i, label in enumerate(classes)}
+    labels = np.array([positions.get(level, -1) for level in levels] + [-1])[codes]
+    if (labels < 0).any():
+        row = int(np.argmin(labels))
+        label = "a missing label" if codes[row] < 0 else shown(levels[int(codes[row])])
+        known = ", ".join(shown(str(label)) for label in classes[:10]) + (", …" if len(classes) > 10 else "")
+        raise ValueError(
+            f"{where(table, row, name)}: expected one of the classes {known}, but got {label}; so it is in "
+            f"{int((labels < 0).sum())} of {len(labels)} rows"
+        )
+    return freeze(labels)
+
+
+def guess_target(table: Table) -> TargetGuess:
+    """The column that looks most like a target: the last, unless another is named like one, or the first alone is like
+    classes, while the last is like the others, as where images are stored label first.
+
+    It is sure of the last column, and of a first column of text that is named like a target.
+    """
+    rows = np.linspace(0, len(table.lines) - 1, min(len(table.lines), SAMPLE)).astype(np.int64)
+    columns = take_rows(table, rows).columns
+    first, last = columns[0], columns[-1]
+    usual = TargetGuess(last.name, "", True)
+    if table.named and last.name.lower() in NAMES:
+        return usual
+    named = [column.name for column in columns[:-1] if table.named and column.name.lower() in NAMES]
+    if named:
+        name = min(named, key=lambda name: NAMES.index(name.lower()))
+        sure = named == [first.name] and _is_text(first) and not _is_text(last)
+        return TargetGuess(name, f"column {shown(name)} is named like a target", sure)
+    if len(columns) < 3 or not _like_classes(first) or _is_text(last):
+        return usual
+    if not any(_like_classes(column) for column in columns[1:]) or _like_pixels(first, columns[1:]):
+        count = len(np.unique(first.values))
+        why = f"the first, {shown(first.name)}, has {count} different values, and the last is like the others"
+        return TargetGuess(first.name, why, False)
+    return usual
+
+
+def _like_classes(column: Column) -> bool:
+    """Whether a column could be classes: few texts, or a few whole numbers in a row."""
+    distinct = np.unique(column.values)
+    if not 2 <= len(distinct) <= min(FEW, len(column.values) // 2):
+        return False
+    if _is_text(column):
+        return True
+    values = _floats(column)
+    low, high = values.min(), values.max()
+    return bool((values == np.rint(values)).all()) and (high - low + 1 == len(distinct) or (low, high) == (-1, 1))
+
+
+def _like_pixels(first: Column, others: Sequence[Column]) -> bool:
+    """Whether the other columns are whole numbers from one range, which is larger than that of the first."""
+    if len(others) < 8 or _is_text(first) or any(_is_text(column) for column in others):
+        return False
+    values: npt.NDArray[np.float64] = np.stack([_floats(column) for column in others])
+    if not (values == np.rint(values)).all():
+        return False
+    low: npt.NDArray[np.float64] = values.min(axis=1)
+    least = float(low.min())
+    share = float(np.mean(low == least))
+    return share > 0.8 and float(low[-1]) == least and float(_floats(first).max()) < float(values.max())
+
+
+def _is_text(column: Column) -> bool:
+    return column.levels is not None and (column.typed or not all(map(is_number, column.levels)))
+
+
+def _floats(column: Column) -> npt.NDArray[np.float64]:
+    """The values of a column that is not text, NaN where missing."""
+    return column.values if column.levels is None else np.array([*map(float, column.levels), np.nan])[column.values]
+
+
+def _has_classes(table: Table, column: Column) -> bool:
+    if _is_text(column):
+        return True
+    values = np.unique(numbers(table, column))
+    few = max(10, min(100, len(table.lines) // 20))
+    return len(values) <= few and bool((values == np.rint(values)).all())
+
+
+def _classes(table: Table, column: Column) -> tuple[Classes, Labels]:
+    codes, levels = texts(column)
+    present: Array
+    present, codes = np.unique(codes, return_inverse=True)
+    labels = [levels[int(i)] for i in present]
+    rows = len(table.lines)
+    if len(labels) < 2:
+        raise ValueError(
+            f"{table.source}: expected at least 2 classes, but the target {shown(column.name)} is {shown(labels[0])} "
+            f"in all {rows} rows"
+        )
+    if len(labels) > max(rows // 2, 2):
+        raise ValueError(
+            f"{table.source}: the target {shown(column.name)} has {len(labels)} different values in {rows} rows, which "
+            "are no classes; name another column: target= (--target)"
+        )
+    whole = not (column.typed and column.levels is not None) and all(_is_plain_integer(label) for label in labels)
+    names: list[int] | list[str] = [int(label) for label in labels] if whole else labels
+    order = sorted(range(len(names)), key=names.__getitem__)
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    return tuple(names[i] for i in order), freeze(ranks[codes])
+
+
+def _is_plain_integer(label: str) -> bool:
+    """Whether nothing is lost if the label is an integer: "007" and "7" are two labels."""
+    return re.fullmatch(r"0|-?[1-9]\d{0,17}", label, re.ASCII) is not None

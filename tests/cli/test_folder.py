@@ -1,0 +1,65 @@
+"""The folder of a run belongs to one run at a time."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fnet.cli import folder
+
+from .conftest import Fnet
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda _: "now")
+    with folder.owned(None, "digits") as first, folder.owned(None, "digits") as second:
+        assert [str(first), str(second)] == ["runs/now-digits", "runs/now-digits-2"]
+    assert sorted(path.name for path in (tmp_path / "runs").rglob("*")) == ["now-digits", "now-digits-2"]
+
+
+def test_a_folder_in_use_is_refused_and_left_as_it_is(tmp_path: Path, fnet_command: Fnet) -> None:
+    with folder.locked(tmp_path):
+        result = fnet_command("train", "--epochs", "1", "--quiet", "--overwrite", "--out", tmp_path)
+        assert result == (2, "", f"error: another run is writing to {tmp_path}; choose another folder with --out\n")
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    with folder.locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_death_frees_the_lock(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from fnet.cli.folder import locked\n"
+        "with locked(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(ValueError, match="another run is writing"), folder.locked(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+    with folder.locked(tmp_path):
+        pass
+
+
+def test_a_lock_file_that_is_removed_while_it_is_opened_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, calls = folder._lock, []
+
+    def remove_first(file: object) -> bool:
+        if not calls:
+            (tmp_path / ".lock").unlink()
+        calls.append(file)
+        return lock(file)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(folder, "_lock", remove_first)
+    with folder.locked(tmp_path):
+        assert len(calls) == 2
+        assert (tmp_path / ".lock").exists()
