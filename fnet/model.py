@@ -32,7 +32,7 @@ __all__ = [
 
 FORMAT = "fnet model 2"
 TEMPERATURES = 1e-6, 1e6
-MAX_METADATA = 2 << 20  # bytes as JSON
+MAX_METADATA = 3 << 20  # bytes; parsed JSON takes up to 20 times its length
 MAX_NAME = 1000  # characters of a class name; NumPy gives each name the memory of the longest
 
 
@@ -130,12 +130,8 @@ def arrays(model: Model) -> dict[str, Any]:
 
 
 def to_metadata(model: Model) -> dict[str, Any]:
-    """The fields of a model that hold no arrays, for JSON; `from_metadata` is the way back.
-
-    Raises:
-        ValueError: they take more than 2 MiB.
-    """
-    metadata = {
+    """The fields of a model that hold no arrays, for JSON; `from_metadata` is the way back."""
+    return {
         "format": FORMAT,
         "config": dataclasses.asdict(model.config),
         "members": len(model.members),
@@ -146,9 +142,6 @@ def to_metadata(model: Model) -> dict[str, Any]:
         "encoder": None if model.encoder is None else data.encoder_to_json(model.encoder),
         "target": model.target,
     }
-    if (size := len(json.dumps(metadata))) > MAX_METADATA:
-        raise ValueError(f"classes and provenance of the model take {size} bytes as JSON, more than {MAX_METADATA}")
-    return metadata
 
 
 def from_metadata(path: str | Path, metadata: Mapping[str, Any], num_arrays: int) -> Model:
@@ -198,8 +191,8 @@ _TYPES: dict[str, Any] = {
     "temperature": int | float,
     "standardizer_dtype": str,
     "provenance": dict,
-    "encoder": dict | NoneType,
-    "target": str | NoneType,
+    "encoder": (dict, NoneType),
+    "target": (str, NoneType),
 }
 
 
@@ -214,10 +207,11 @@ def checked(source: str, model: Model) -> Model:
     """The model, if it is sound.
 
     It has a network; its arrays fit its config and are finite, with variances and divisors in range; it has a name for
-    each class; and its temperature is a number from 1e-6 to 1e6.
+    each class; its temperature is a number from 1e-6 to 1e6; and all but the arrays takes at most 3 MiB as JSON.
 
     Raises:
-        ValueError: it is not; says where.
+        TypeError: the provenance cannot be written as JSON.
+        ValueError: the model is not sound; says where.
     """
     config = model.config
     if config.loss != "cross_entropy":
@@ -246,6 +240,11 @@ def checked(source: str, model: Model) -> Model:
     if len(model.classes) != config.num_outputs:
         raise ValueError(f"{source}: the model has {config.num_outputs} classes, but {len(model.classes)} names")
     _check_classes(source, [_plain(name) for name in model.classes])
+    if (size := len(json.dumps(to_metadata(model)))) > MAX_METADATA:
+        raise ValueError(
+            f"{source}: classes, encoder and provenance of the model take {size} bytes as JSON, more than "
+            f"{MAX_METADATA}; are there categories or classes that nearly every row has for itself?"
+        )
     for path, leaf in tree.flatten_with_path(arrays(model))[0]:
         if not np.isfinite(leaf).all():
             raise ValueError(f"{source}: {path} of the model is not finite")

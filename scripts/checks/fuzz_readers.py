@@ -26,7 +26,7 @@ import numpy as np
 
 import fnet
 from fnet import checkpoint, data, model
-from fnet.data import npy
+from fnet.data import EncodedColumn, Encoder, npy
 from fnet.interop import safetensors
 from fnet.model import Model
 
@@ -82,7 +82,17 @@ def formats() -> dict[str, Format]:
     x, y = np.arange(40, dtype=np.float32).reshape(10, 4), np.arange(10) % 2
     config = fnet.MLPConfig(sizes=(4, 3, 2))
     member = fnet.init(fnet.random.key(0), config)
-    classifier = Model(config, (member, member), fnet.fit_standardizer(x), ("no", "yes"), 1.5, {"epochs": [3, None]})
+    columns = {"a": [1.5, None], "b": ["yes", "no"]}
+    encoder = Encoder(
+        (
+            EncodedColumn("a", "numeric", median=2.5, indicator=True),
+            EncodedColumn("b", "categorical", levels=("no", "yes")),
+            EncodedColumn("c", "dropped", "constant"),
+        )
+    )
+    classifier = Model(
+        config, (member, member), fnet.fit_standardizer(x), ("no", "yes"), 1.5, {"epochs": [3, None]}, encoder, "d"
+    )
     state = fnet.init_train_state(fnet.random.key(0), config)
     csv = "\n".join(["a,b,c,d,label", *(",".join([*map(str, row), "yn"[k]]) for row, k in zip(x, y, strict=True))])
 
@@ -103,8 +113,10 @@ def formats() -> dict[str, Format]:
     def map_npy(path: Path) -> Any:
         return np.sum(npy.read_npy(path, mmap=True) != 0)
 
-    def predict(path: Path) -> Any:
-        return model.predict(model.load_model(path), x)
+    def predict(path: Path, load: Callable[[Path], Model] = model.load_model) -> None:
+        classifier = load(path)
+        model.predict(classifier, x)
+        model.predict(classifier, data.from_columns(columns))
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -133,8 +145,8 @@ def formats() -> dict[str, Format]:
             note = json.loads(metadata["fnet"])
             del note["sha256"]
 
-            def predict_safetensors(path: Path) -> Any:
-                return model.predict(safetensors.load_safetensors(path), x)
+            def predict_safetensors(path: Path) -> None:
+                predict(path, safetensors.load_safetensors)
 
             def hostile(chance: random.Random) -> bytes:
                 return mutations.hostile_safetensors(tensors, note, chance)
