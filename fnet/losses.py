@@ -114,7 +114,8 @@ def softmax_cross_entropy_with_integer_labels(logits: Array, labels: npt.NDArray
 def softmax_cross_entropy_fwd(logits: Array, targets: Array) -> tuple[Array, Array]:
     """`softmax_cross_entropy` and its slope `softmax(logits) - targets`, for targets that sum to 1 in each row."""
     log_p = log_softmax(logits)
-    return -(targets * log_p).sum(axis=-1), np.exp(log_p) - targets
+    terms = np.multiply(targets, log_p, out=np.zeros_like(log_p), where=targets != 0)  # 0 log 0 = 0
+    return 0 - terms.sum(axis=-1), np.exp(log_p) - targets  # of a sure class 0, not -0
 
 
 def label_targets(

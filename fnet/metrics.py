@@ -1,4 +1,4 @@
-"""How good a classifier is: accuracy, confusion matrix, precision / recall / F1, calibration."""
+"""Scores of predictions: accuracy, confusion matrix, precision, recall and F1, calibration error."""
 
 import math
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def score_name(loss: str) -> str:
-    """What the score of a network is called: its "accuracy", its "rmse", or the "coverage" of its quantiles.
+    """The name of the score of networks with the given loss: "accuracy", "rmse" or "coverage".
 
     >>> score_name("squared_error")
     'rmse'
@@ -33,14 +33,18 @@ def score_name(loss: str) -> str:
 
 
 def example_scores(loss: str, outputs: Array, targets: Array) -> Array:
-    """What each example adds to the score of a network with the given loss, `[rows]`.
+    """The contribution of each example to the score of a network with the given loss, `[rows]`; see `mean_score`.
 
-    1 or 0 for a class that is predicted right or wrong; the mean squared error of the targets; 1 or 0 for a number
-    that is between the lowest and the highest quantile, or not (of a single quantile: above it).
+    For the accuracy, whether the class is right; for the RMSE, the mean squared error over the targets; for the
+    coverage, whether the target is between the lowest and the highest quantile, or not above a single one.
+
+    >>> example_scores("squared_error", np.array([[1.0, 3.0]]), np.zeros((1, 2)))
+    array([5.])
 
     Args:
+        loss: one of `fnet.params.LOSSES`.
         outputs: `[rows, outputs]`.
-        targets: `[rows]` labels or numbers, `[rows, classes]` probabilities or `[rows, targets]` numbers.
+        targets: `[rows]` labels or numbers, `[rows, classes]` probabilities, or `[rows, targets]` numbers.
     """
     if loss == "cross_entropy":
         labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
@@ -53,22 +57,26 @@ def example_scores(loss: str, outputs: Array, targets: Array) -> Array:
 
 
 def mean_score(loss: str, total: float, count: int) -> float:
-    """The score from the sum of `example_scores` over `count` examples."""
+    """The score from the sum of `example_scores` over `count` examples.
+
+    >>> mean_score("squared_error", 8.0, 2)
+    2.0
+    """
     return math.sqrt(total / count) if score_name(loss) == "rmse" else total / count
 
 
 def accuracy(logits_or_labels: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """The share of examples that are classified right.
+    """The fraction of examples whose class is right.
 
     >>> accuracy([[0.1, 2.0], [3.0, 0.0]], [1, 1]), accuracy([1, 0], [1, 1])
     (0.5, 0.5)
 
     Args:
         logits_or_labels: `[batch, classes]` logits or probabilities, or `[batch]` predicted labels.
-        labels: `[batch]`, the truth.
+        labels: `[batch]`, the true ones.
 
     Raises:
-        ValueError: the numbers of examples differ, or there are none.
+        ValueError: the numbers of predictions and labels differ, or there are none.
     """
     predictions, labels = np.asarray(logits_or_labels), np.asarray(labels)
     if predictions.ndim == 2 and predictions.shape[1] > 1:
@@ -79,7 +87,7 @@ def accuracy(logits_or_labels: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.int64]:
-    """How often each class (row) is predicted as each class (column), `[classes, classes]`.
+    """`C[i, j]`, the number of examples of class i that are predicted as class j, `[classes, classes]`.
 
     >>> confusion_matrix([0, 0, 1], [0, 1, 1], 2)
     array([[1, 1],
@@ -90,40 +98,39 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
     """
     labels, predictions = check_labels(labels, num_classes), check_labels(predictions, num_classes)
     if len(labels) != len(predictions):
-        raise ValueError(f"got {len(labels)} labels, but {len(predictions)} predictions")
+        raise ValueError(f"expected as many predictions as labels, but got {len(predictions)} and {len(labels)}")
     cells = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 class ClassificationReport(NamedTuple):
-    """Precision, recall and F1 of each class, and their averages; the report's Table II.
+    """Precision, recall and F1 of each class, and their averages: Chen & Wu, Table II.
 
-    A quotient with nothing below is 0: the precision of a class that is never predicted, the recall of one that never
-    occurs.
+    The precision of a class that is never predicted is 0, and so is the recall of a class that never occurs.
     """
 
-    precision: Array  # [classes]; of those predicted as the class, the share that is
-    recall: Array  # [classes]; of those in the class, the share that is predicted so
-    f1: Array  # [classes]; the harmonic mean of the two
-    support: npt.NDArray[np.int64]  # [classes]; examples in the class
+    precision: Array  # [classes]; the fraction of predictions of the class that are right
+    recall: Array  # [classes]; the fraction of examples of the class that are predicted right
+    f1: Array  # [classes]; the harmonic mean of precision and recall
+    support: npt.NDArray[np.int64]  # [classes]; the number of examples of the class
     accuracy: float
     macro: tuple[float, float, float]  # means of precision, recall and F1 over the classes
-    weighted: tuple[float, float, float]  # the same, weighted with the support
+    weighted: tuple[float, float, float]  # the same means, weighted by the support
 
 
 def classification_report(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> ClassificationReport:
-    """Precision, recall and F1 per class and on average.
+    """Precision, recall and F1 of each class and on average.
 
     >>> classification_report([0, 0, 1], [0, 1, 1], 2).recall
     array([0.5, 1. ])
 
     Raises:
-        TypeError, ValueError: as `confusion_matrix`, or no examples.
+        TypeError, ValueError: as `confusion_matrix`; or there are no examples.
     """
     matrix = confusion_matrix(labels, predictions, num_classes)
     right, support, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     if not support.sum():
-        raise ValueError("a report needs at least one example")
+        raise ValueError("a classification report needs at least one example")
     precision = _quotient(right, predicted)
     recall = _quotient(right, support)
     f1 = _quotient(2 * right, support + predicted)
@@ -139,7 +146,7 @@ def classification_report(labels: npt.ArrayLike, predictions: npt.ArrayLike, num
 
 
 def format_report(report: ClassificationReport, classes: tuple[int | str, ...] | None = None) -> str:
-    """The report as a table, in the layout of the report's Table II.
+    """The classification report as a table, in the layout of Chen & Wu's Table II.
 
     >>> print(format_report(classification_report([0, 0, 1], [0, 1, 1], 2), ("no", "yes")))
     class          precision    recall        f1   support
@@ -151,11 +158,11 @@ def format_report(report: ClassificationReport, classes: tuple[int | str, ...] |
     accuracy                                0.67         3
 
     Raises:
-        ValueError: not one name for each class.
+        ValueError: the number of names is not the number of classes.
     """
     names = [str(name) for name in classes or range(len(report.support))]
     if len(names) != len(report.support):
-        raise ValueError(f"expected {len(report.support)} names of classes, but got {len(names)}")
+        raise ValueError(f"expected the names of {len(report.support)} classes, but got {len(names)}")
     width = max(12, *(len(name) for name in names))
     total = int(report.support.sum())
 
@@ -177,26 +184,27 @@ def format_report(report: ClassificationReport, classes: tuple[int | str, ...] |
 
 
 def expected_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, *, num_bins: int = 15) -> float:
-    """How far confidence and accuracy are apart: Guo et al. (2017), Eq. (3).
+    """The expected calibration error: Guo et al. (2017), Eq. (3).
 
-    Examples are sorted by their highest probability into bins of equal width; the error is
-    `sum over bins of |bin| / n * |accuracy(bin) - mean confidence(bin)|`.
+    The n examples are divided by their confidence, which is their highest probability, into bins of equal width;
+    the error is `sum over bins of |bin| / n * |accuracy(bin) - mean confidence(bin)|`.
 
     >>> expected_calibration_error([[0.75, 0.25]] * 4, [0, 0, 0, 1])
     0.0
 
     Args:
         probabilities: `[batch, classes]`.
-        labels: `[batch]`, the truth.
+        labels: `[batch]`, the true ones.
+        num_bins: the number of bins.
 
     Raises:
-        TypeError, ValueError: shapes that do not fit, labels out of range, or no examples.
+        TypeError, ValueError: shapes that differ, labels or probabilities out of range, or no examples.
     """
     probabilities = np.asarray(probabilities, np.float64)
     if probabilities.ndim != 2 or len(probabilities) == 0:
-        raise ValueError(f"probabilities must be [batch, classes]; got {probabilities.shape}")
+        raise ValueError(f"probabilities must have shape [batch, classes], but got {list(probabilities.shape)}")
     if not (probabilities.min() >= 0 and probabilities.max() <= 1 + 1e-6):
-        raise ValueError("probabilities must be from 0 to 1; logits go through fnet.losses.softmax first")
+        raise ValueError("probabilities must be from 0 to 1; fnet.losses.softmax converts logits")
     if num_bins < 1:
         raise ValueError(f"num_bins must be at least 1, but got {num_bins}")
     labels = check_labels(labels, probabilities.shape[1])

@@ -238,9 +238,9 @@ def predict(config: MLPConfig, params: Params, state: State, x: npt.ArrayLike) -
     """
     outputs = predict_logits(config, params, state, x)
     if config.loss == "cross_entropy":
-        return outputs.argmax(axis=1)
+        return tree.freeze(outputs.argmax(axis=1))
     if config.loss == "pinball":
-        outputs = np.sort(outputs, axis=1)
+        outputs = tree.freeze(np.sort(outputs, axis=1))
     return outputs[:, 0] if config.num_outputs == 1 else outputs
 
 
@@ -279,6 +279,8 @@ def check_features(config: MLPConfig, x: npt.ArrayLike, *, first_row: int = 0) -
     Raises:
         TypeError, ValueError: they are not; says where.
     """
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("x is a masked array, whose mask would be ignored: x.filled(…) replaces what is masked")
     x = np.asarray(x)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"x must be numbers, but got dtype {x.dtype}")
@@ -302,15 +304,21 @@ def loss_targets(config: MLPConfig, y: npt.ArrayLike, batch: int, label_smoothin
         raise ValueError(f"x has {batch} rows, but y has shape {list(y.shape)}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be in [0, 1], but got {label_smoothing}")
+    if label_smoothing and config.loss != "cross_entropy":
+        raise ValueError(f"label_smoothing={label_smoothing} is for classes, but the loss is {config.loss!r}")
     smoothing = float(label_smoothing)  # arithmetic with a float64 of NumPy would convert float32 to float64
     if config.loss == "cross_entropy" and not (y.ndim == 2 and y.dtype.kind == "f"):
         return losses.label_targets(y, config.num_outputs, smoothing, config.dtype)
     width = 1 if config.loss == "pinball" else config.num_outputs
     if y.ndim == 1:
         y = y[:, None]
-    if y.dtype.kind not in "fiu" or y.shape[1:] != (width,) or not np.isfinite(y).all():
-        raise ValueError(f"targets must be finite numbers [batch, {width}], but got {y.dtype}{list(y.shape)}")
-    y = y.astype(config.dtype, copy=False)
+    if y.dtype.kind not in "fiu" or y.shape[1:] != (width,):
+        raise ValueError(f"targets must be numbers [batch, {width}], but got {y.dtype}{list(y.shape)}")
+    with np.errstate(over="ignore"):
+        y = y.astype(config.dtype, copy=False)
+    if not np.isfinite(y).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(y))[0])
+        raise ValueError(f"targets must be finite in {config.dtype}, but y[{row}, {column}] is {y[row, column]}")
     if config.loss != "cross_entropy":
         return y
     if y.min() < 0 or np.abs(y.sum(axis=1) - 1).max() > 1e-3:

@@ -141,7 +141,7 @@ def adam_update(
     """
     eta = _learning_rate(learning_rate, opt_state.count)
     b1, b2, alpha = _in_unit("b1", b1), _in_unit("b2", b2), _not_negative("weight_decay", weight_decay)
-    eps = _not_negative("eps", eps)
+    eps = _positive("eps", eps)
     t = int(opt_state.count) + 1
     c1, c2 = (1 / (1 - b1**t), 1 / (1 - b2**t)) if bias_correction else (1.0, 1.0)
     decays = _decays(params, decay_mask)
@@ -252,6 +252,12 @@ def _learning_rate(learning_rate: LearningRate, count: np.int64) -> float:
 def _not_negative(name: str, value: float) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a finite number of at least 0, but got {value}")
+    return float(value)
+
+
+def _positive(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive, but got {value}")
     return float(value)
 
 

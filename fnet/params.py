@@ -14,6 +14,7 @@ import numpy as np
 from fnet import nn, random, tree
 from fnet.nn import Array, BatchNorm, BatchNormState, Linear
 from fnet.random import Key
+from fnet.tree import PyTree
 
 __all__ = [
     "INITIALIZERS",
@@ -22,6 +23,7 @@ __all__ = [
     "MLPConfig",
     "Params",
     "State",
+    "check_like",
     "check_params",
     "init",
     "num_params",
@@ -226,15 +228,20 @@ def num_params(config: MLPConfig) -> int:
 def check_params(config: MLPConfig, params: Params, state: State) -> None:
     """Raise a ValueError that names the path and both shapes where params or state do not fit the config."""
     for name, expected, actual in zip(("params", "state"), param_shapes(config), (params, state), strict=True):
-        try:
-            pairs = tree.zip_leaves(expected, actual)
-        except ValueError as error:
-            raise ValueError(f"{name} do not fit the config {config}: {error}") from None
-        for i, (want, leaf) in enumerate(pairs):
-            if getattr(leaf, "shape", None) != want.shape or leaf.dtype != want.dtype:
-                path, _ = tree.flatten_with_path(expected)[0][i]
-                leaf = np.asarray(leaf)
-                raise ValueError(
-                    f"{name}{path} does not fit the config: expected {want.dtype}{list(want.shape)}, "
-                    f"but got {leaf.dtype}{list(leaf.shape)}"
-                )
+        check_like(name, expected, actual, config)
+
+
+def check_like(name: str, expected: PyTree, actual: PyTree, config: MLPConfig) -> None:
+    """Raise a ValueError that names the path and both shapes where a tree is not like the one the config implies."""
+    try:
+        pairs = tree.zip_leaves(expected, actual)
+    except ValueError as error:
+        raise ValueError(f"{name} do not fit the config {config}: {error}") from None
+    for i, (want, leaf) in enumerate(pairs):
+        if getattr(leaf, "shape", None) != want.shape or leaf.dtype != want.dtype:
+            path, _ = tree.flatten_with_path(expected)[0][i]
+            leaf = np.asarray(leaf)
+            raise ValueError(
+                f"{name}{path} does not fit the config: expected {want.dtype}{list(want.shape)}, "
+                f"but got {leaf.dtype}{list(leaf.shape)}"
+            )

@@ -1,17 +1,25 @@
-"""Learning-rate schedules, with Optax's names and meanings: plain functions `count -> float`.
+"""Learning-rate schedules, with the names and meanings of Optax: functions `count -> float`.
 
-`count` is the number of updates made so far, 0 at the first.
+`count` is the number of updates made so far; it is 0 at the first update.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
+
+__all__ = [
+    "Schedule",
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "cosine_onecycle_schedule",
+    "warmup_cosine_decay_schedule",
+]
 
 Schedule: TypeAlias = Callable[[int], float]
 
 
 def constant_schedule(value: float) -> Schedule:
-    """`value`, always.
+    """`value` at every step.
 
     >>> constant_schedule(0.1)(1000)
     0.1
@@ -20,9 +28,10 @@ def constant_schedule(value: float) -> Schedule:
 
 
 def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.0, exponent: float = 1.0) -> Schedule:
-    """From `init_value` to `alpha * init_value` on half a cosine: Loshchilov & Hutter (2017), Eq. (5).
+    """From `init_value` to `alpha * init_value` along half a cosine: Loshchilov & Hutter (2017), Eq. (5).
 
-    `init_value * ((1 - alpha) * (0.5 * (1 + cos(pi t / decay_steps))) ** exponent + alpha)` with t at most decay_steps.
+    `init_value * ((1 - alpha) * (0.5 * (1 + cos(pi t / decay_steps))) ** exponent + alpha)`, with
+    `t = min(count, decay_steps)`.
 
     >>> cosine_decay_schedule(1.0, 100)(50)
     0.5
@@ -47,16 +56,16 @@ def warmup_cosine_decay_schedule(
     end_value: float = 0.0,
     exponent: float = 1.0,
 ) -> Schedule:
-    """Linearly from `init_value` to `peak_value` in `warmup_steps`, then on half a cosine to `end_value`.
+    """Linearly from `init_value` to `peak_value` in `warmup_steps`, then along half a cosine to `end_value`.
 
-    `decay_steps` counts all steps, those of the warm-up too (Goyal et al. 2017; Loshchilov & Hutter 2017).
+    `decay_steps` is the number of all steps, including the warm-up: Goyal et al. (2017); Loshchilov & Hutter (2017).
 
     >>> schedule = warmup_cosine_decay_schedule(0.0, 1.0, 10, 110)
     >>> schedule(5), schedule(10), schedule(110)
     (0.5, 1.0, 0.0)
 
     Raises:
-        ValueError: `warmup_steps` is negative or not less than `decay_steps`.
+        ValueError: `warmup_steps` is negative, or not less than `decay_steps`.
     """
     if not 0 <= warmup_steps < decay_steps:
         raise ValueError(
@@ -82,7 +91,7 @@ def cosine_onecycle_schedule(
 ) -> Schedule:
     """One cycle of two half cosines: Smith & Topin (2018).
 
-    From `peak_value / div_factor` up to `peak_value` in the share `pct_start` of the steps, then down to
+    From `peak_value / div_factor` up to `peak_value` in the fraction `pct_start` of the steps, then down to
     `peak_value / (div_factor * final_div_factor)`.
 
     >>> cosine_onecycle_schedule(100, 1.0)(30)
@@ -101,37 +110,13 @@ def cosine_onecycle_schedule(
     def schedule(count: int) -> float:
         if count < top:
             return _cosine_between(first, peak_value, count / top)
-        share = (min(count, transition_steps) - top) / (transition_steps - top)
-        return _cosine_between(peak_value, last, share)
+        return _cosine_between(peak_value, last, (min(count, transition_steps) - top) / (transition_steps - top))
 
     return schedule
 
 
-def piecewise_constant_schedule(
-    init_value: float, boundaries_and_scales: Mapping[int, float] | None = None
-) -> Schedule:
-    """`init_value`, multiplied by a scale at each boundary that the count has reached.
-
-    >>> schedule = piecewise_constant_schedule(1.0, {10: 0.5, 20: 0.1})
-    >>> schedule(9), schedule(10), schedule(20)
-    (1.0, 0.5, 0.05)
-
-    Raises:
-        ValueError: a boundary or a scale is negative.
-    """
-    steps = sorted((boundaries_and_scales or {}).items())
-    for boundary, scale in steps:
-        if boundary < 0 or scale < 0:
-            raise ValueError(f"boundaries and scales must not be negative, but got {{{boundary}: {scale}}}")
-
-    def schedule(count: int) -> float:
-        return init_value * math.prod(scale for boundary, scale in steps if count >= boundary)
-
-    return schedule
-
-
-def _cosine_between(start: float, end: float, share: float) -> float:
-    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
+def _cosine_between(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * fraction))
 
 
 def _positive(name: str, value: float) -> None:

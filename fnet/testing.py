@@ -1,4 +1,4 @@
-"""For unit tests of code that uses fnet: gradients against finite differences, and assertions about trees."""
+"""For unit tests of code that uses fnet: gradients against finite differences, and assertions about trees and keys."""
 
 import contextlib
 import traceback
@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fnet import random as frandom
-from fnet import tree
+from fnet import random, tree
 from fnet.random import Key
 from fnet.tree import PyTree
+
+__all__ = ["KeyReuseError", "assert_trees_close", "assert_trees_equal", "check_grads", "check_key_reuse"]
 
 
 def check_grads(
@@ -23,24 +24,24 @@ def check_grads(
 ) -> None:
     """Check a gradient against central differences, element by element.
 
-    `df/dp_i` is compared with `(f(p + eps e_i) - f(p - eps e_i)) / (2 eps)`. Use float64 parameters, and a point away
-    from kinks such as that of a ReLU at 0.
+    `df/dp_i` is compared with `(f(p + eps e_i) - f(p - eps e_i)) / (2 eps)`. The function must be smooth within eps of
+    params: not at the kink of a ReLU, for example.
 
     >>> check_grads(lambda w: (float(w @ w), 2 * w), np.array([1.0, 2.0]))
 
     Args:
-        f_and_grads: from params to a number and its gradient, which has the structure of params.
+        f_and_grads: returns the value and the gradient, which has the structure of params.
         params: a tree of float64 arrays.
-        eps: the step.
+        eps: the step of the differences.
         rtol, atol: as in `numpy.testing.assert_allclose`.
 
     Raises:
         AssertionError: an element differs; names the path, the index and both values.
-        TypeError: a leaf that is not float64.
+        TypeError: a leaf is not float64.
     """
     for path, leaf in tree.flatten_with_path(params)[0]:
         if np.asarray(leaf).dtype != np.float64:
-            raise TypeError(f"leaf {path or '(the tree)'} must be float64 for finite differences")
+            raise TypeError(f"{path or 'the tree'} must be float64 for finite differences")
     grads = f_and_grads(params)[1]
     flat, unravel = tree.ravel(params)
     numeric = np.empty_like(flat)
@@ -51,12 +52,12 @@ def check_grads(
         difference = f_and_grads(unravel(up))[0] - f_and_grads(unravel(down))[0]
         numeric[i] = difference / (2 * eps)
         if not np.isfinite(numeric[i]):
-            raise AssertionError(f"the difference in direction {i} of {len(flat)} is {numeric[i]}")
+            raise AssertionError(f"the difference quotient of parameter {i} of {len(flat)} is {numeric[i]}")
     assert_trees_close(grads, unravel(numeric), rtol=rtol, atol=atol)
 
 
 def assert_trees_close(actual: PyTree, expected: PyTree, *, rtol: float = 1e-6, atol: float = 0.0) -> None:
-    """Check that two trees have one structure and nearly equal leaves, `|a - e| <= atol + rtol |e|`.
+    """Check that two trees have the same structure and nearly equal leaves, `|a - e| <= atol + rtol |e|`.
 
     >>> assert_trees_close((1.0, [2.0]), (1.0, [2.0 + 1e-9]))
 
@@ -66,20 +67,20 @@ def assert_trees_close(actual: PyTree, expected: PyTree, *, rtol: float = 1e-6, 
     for path, a, e in _leaf_pairs(actual, expected):
         a, e = np.asarray(a), np.asarray(e)
         if a.shape != e.shape:
-            raise AssertionError(f"leaf {path}: shape {a.shape}, expected {e.shape}")
+            raise AssertionError(f"{path}: shape {a.shape}, expected {e.shape}")
         wrong = ~np.isclose(a, e, rtol=rtol, atol=atol, equal_nan=True)
         if wrong.any():
-            with np.errstate(invalid="ignore"):  # infinity less infinity
+            with np.errstate(invalid="ignore"):  # the difference of infinities
                 excess = np.where(wrong, np.nan_to_num(np.abs(a.astype(complex) - e), nan=np.inf), -1)
             worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), a.shape))
             raise AssertionError(
-                f"leaf {path}: {int(wrong.sum())} of {a.size} elements differ, the worst at "
+                f"{path}: {int(wrong.sum())} of {a.size} elements differ, the worst at "
                 f"{list(worst)}: {a[worst]!r}, expected {e[worst]!r}"
             )
 
 
 def assert_trees_equal(actual: PyTree, expected: PyTree) -> None:
-    """Check that two trees have one structure and the same leaves, bit for bit, dtypes too.
+    """Check that two trees have the same structure and the same leaves: dtypes, shapes and bits.
 
     >>> assert_trees_equal((np.zeros(2),), (np.zeros(2),))
 
@@ -89,22 +90,19 @@ def assert_trees_equal(actual: PyTree, expected: PyTree) -> None:
     for path, a, e in _leaf_pairs(actual, expected):
         a, e = np.asarray(a), np.asarray(e)
         if a.dtype != e.dtype or a.shape != e.shape or a.tobytes() != e.tobytes():
-            raise AssertionError(
-                f"leaf {path}: {a.dtype}{list(a.shape)} and {e.dtype}{list(e.shape)} are not the same bits"
-            )
+            raise AssertionError(f"{path}: {a.dtype}{list(a.shape)} and {e.dtype}{list(e.shape)} differ in their bits")
 
 
 class KeyReuseError(ValueError):
-    """A key has been used twice."""
+    """A key was used twice."""
 
 
 @contextlib.contextmanager
 def check_key_reuse() -> Generator[None]:
-    """Within it, a key that is used twice is an error, as with JAX's `jax_debug_key_reuse`.
+    """A context in which it is an error to use a key twice, as with `jax_debug_key_reuse` in JAX.
 
-    A draw uses its key, and so does `split`; `fold_in` does not, so that many keys can be made from one with different
-    data. Functions of `fnet.random` are watched where they are called as `fnet.random.name(…)`; only within the context
-    does that cost anything.
+    Draws and `split` use their key. `fold_in` does not: it derives keys from one key and different data. A call of
+    `split` is seen only as `fnet.random.split(…)`, not by a name that was imported before.
 
     >>> from fnet import random
     >>> with check_key_reuse():
@@ -112,13 +110,13 @@ def check_key_reuse() -> Generator[None]:
     ...     x, y = random.normal(a), random.normal(b)
 
     Raises:
-        KeyReuseError: says where the key is used and where it was used before.
+        KeyReuseError: a key is used again; names both places.
     """
     used: dict[bytes, str] = {}
-    split, bit_generator = frandom.split, frandom._bit_generator  # pyright: ignore[reportPrivateUsage]
+    split, bit_generator = random.split, random._bit_generator  # pyright: ignore[reportPrivateUsage]
 
     def use(key: Key) -> None:
-        frames = [frame for frame in traceback.extract_stack() if frame.filename not in (__file__, frandom.__file__)]
+        frames = [frame for frame in traceback.extract_stack() if frame.filename not in (__file__, random.__file__)]
         here = f"{frames[-1].filename}:{frames[-1].lineno}"
         words = np.asarray(key).tobytes()
         if words in used:
@@ -133,11 +131,11 @@ def check_key_reuse() -> Generator[None]:
         use(key)
         return bit_generator(key)
 
-    frandom.split, frandom._bit_generator = watched_split, watched_bit_generator  # pyright: ignore[reportPrivateUsage]
+    random.split, random._bit_generator = watched_split, watched_bit_generator  # pyright: ignore[reportPrivateUsage]
     try:
         yield
     finally:
-        frandom.split, frandom._bit_generator = split, bit_generator  # pyright: ignore[reportPrivateUsage]
+        random.split, random._bit_generator = split, bit_generator  # pyright: ignore[reportPrivateUsage]
 
 
 def _leaf_pairs(actual: PyTree, expected: PyTree) -> list[tuple[str, object, object]]:
@@ -145,5 +143,5 @@ def _leaf_pairs(actual: PyTree, expected: PyTree) -> list[tuple[str, object, obj
         pairs = tree.zip_leaves(expected, actual)
     except ValueError as error:
         raise AssertionError(str(error)) from None
-    paths = [path or "(the tree)" for path, _ in tree.flatten_with_path(expected)[0]]
+    paths = [path or "the tree" for path, _ in tree.flatten_with_path(expected)[0]]
     return [(path, a, e) for path, (e, a) in zip(paths, pairs, strict=True)]

@@ -1,18 +1,35 @@
 """Pytrees: nested containers of arrays, with the meaning and the order of `jax.tree`.
 
-Containers are tuples, `NamedTuple`s, lists, dicts (their keys sorted) and None, which holds nothing. Whatever else
-stands in them is a leaf: an array, as a rule, or a number. Other subclasses of tuple, list and dict are leaves too. So
-they are in JAX, but for `OrderedDict` and `defaultdict`, which are containers there. A path is written as the Python
-that reaches the leaf, such as `[0].linear.w` or `['layers'][1]`.
+Containers are tuples, `NamedTuple`s, lists, dicts (in the order of their sorted keys), and None, which is a container
+without leaves. Everything else is a leaf: usually an array or a number. Other subclasses of tuple, list and dict are
+leaves too, as in JAX; unlike there, so are `OrderedDict` and `defaultdict`. A path is the Python expression that
+reaches a leaf, such as `[0].linear.w` or `['layers'][1]`; that of the root is empty.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+__all__ = [
+    "PyTree",
+    "TreeDef",
+    "flatten",
+    "flatten_with_path",
+    "freeze",
+    "frozen",
+    "global_norm",
+    "leaves",
+    "map",
+    "ravel",
+    "structure",
+    "unflatten",
+    "zip_leaves",
+]
 
 PyTree: TypeAlias = Any
 T = TypeVar("T")
@@ -20,9 +37,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TreeDef:
-    """The structure of a tree without its leaves; equal where the structures are."""
+    """The structure of a tree, without its leaves."""
 
-    node: type | None  # the type of the container, or None for a leaf
+    node: type | None  # the type of the container; None for a leaf
     keys: tuple[Any, ...] = ()  # of a dict
     children: tuple["TreeDef", ...] = ()
 
@@ -31,7 +48,7 @@ _LEAF = TreeDef(None)
 
 
 def flatten(tree: PyTree) -> tuple[list[Any], TreeDef]:
-    """The leaves in order, and the structure that `unflatten` takes.
+    """The leaves of a tree in order, and its structure.
 
     >>> flatten({"b": 2.0, "a": (1.0, None)})[0]
     [1.0, 2.0]
@@ -51,14 +68,10 @@ def unflatten(treedef: TreeDef, leaves: Sequence[Any]) -> PyTree:
     Raises:
         ValueError: too few or too many leaves.
     """
-    rest = iter(leaves)
-    try:
-        tree = _build(treedef, rest)
-    except StopIteration:
-        raise ValueError(f"too few leaves for the structure: {len(leaves)}") from None
-    if surplus := len(list(rest)):
-        raise ValueError(f"{surplus} of {len(leaves)} leaves are too many for the structure")
-    return tree
+    expected = _num_leaves(treedef)
+    if len(leaves) != expected:
+        raise ValueError(f"the structure has {expected} leaves, but got {len(leaves)}")
+    return _build(treedef, iter(leaves))
 
 
 def structure(tree: PyTree) -> TreeDef:
@@ -70,7 +83,7 @@ def structure(tree: PyTree) -> TreeDef:
     node = _node(tree)
     if node is None:
         return _LEAF
-    keys = tuple(_sorted(tree)) if node is dict else ()
+    keys = tuple(_sorted_keys(tree)) if node is dict else ()
     return TreeDef(node, keys, tuple(structure(child) for child in _children(node, tree)))
 
 
@@ -80,24 +93,23 @@ def leaves(tree: PyTree) -> list[Any]:
     >>> leaves([1, (2, None), {"y": 4, "x": 3}])
     [1, 2, 3, 4]
     """
-    out: list[Any] = []
-    _collect(tree, out)
-    return out
+    node = _node(tree)
+    if node is None:
+        return [tree]
+    return [leaf for child in _children(node, tree) for leaf in leaves(child)]
 
 
 def flatten_with_path(tree: PyTree) -> tuple[list[tuple[str, Any]], TreeDef]:
-    """The leaves in order, each with its path, and the structure.
+    """The leaves of a tree in order, each with its path, and the structure of the tree.
 
     >>> flatten_with_path({"a": [1, 2]})[0]
     [("['a'][0]", 1), ("['a'][1]", 2)]
     """
-    out: list[tuple[str, Any]] = []
-    _collect_with_path(tree, "", out)
-    return out, structure(tree)
+    return list(_leaves_with_path(tree, "")), structure(tree)
 
 
 def map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
-    """Apply f to the leaves of trees of one structure, which the result has too.
+    """The tree of `f(*leaves)` for the corresponding leaves of trees of one structure.
 
     >>> map(lambda a, b: a + b, {"w": 1, "b": 2}, {"w": 10, "b": 20})
     {'b': 22, 'w': 11}
@@ -109,7 +121,7 @@ def map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
 
 
 def zip_leaves(tree: PyTree, *rest: PyTree) -> list[tuple[Any, ...]]:
-    """The leaves of several trees of one structure, side by side.
+    """The corresponding leaves of trees of one structure.
 
     >>> zip_leaves((1, [2]), (3, [4]))
     [(1, 3), (2, 4)]
@@ -117,20 +129,16 @@ def zip_leaves(tree: PyTree, *rest: PyTree) -> list[tuple[Any, ...]]:
     Raises:
         ValueError: the structures differ; says where.
     """
-    trees = (tree, *rest)
-    out: list[tuple[Any, ...]] = []
-    if not _zip(trees, out):
-        raise ValueError(next(_difference(tree, other, "") for other in rest if not _zip((tree, other), [])))
-    return out
+    for other in rest:
+        if not _alike(tree, other):
+            raise ValueError(_difference(tree, other, ""))
+    return list(zip(*[leaves(each) for each in (tree, *rest)], strict=True))
 
 
-def ravel(
-    tree: PyTree,
-) -> tuple[npt.NDArray[Any], Callable[[npt.NDArray[Any]], PyTree]]:
-    """All leaves in one flat array, and the function that cuts such an array back into the tree.
+def ravel(tree: PyTree) -> tuple[npt.NDArray[Any], Callable[[npt.NDArray[Any]], PyTree]]:
+    """All leaves in one flat array, and `unravel`, the function that restores the tree from such an array.
 
-    Leaves of several dtypes are promoted to a common one that holds all their numbers, and `unravel` gives each its own
-    again.
+    Leaves of different dtypes are promoted to a common dtype; `unravel` restores the dtype of each.
 
     >>> flat, unravel = ravel({"a": np.ones(2), "b": np.zeros((1, 1))})
     >>> flat
@@ -140,40 +148,35 @@ def ravel(
 
     Raises:
         TypeError: a leaf is not a number or an array of numbers.
-        ValueError: integers beside floats are too large for the common dtype, as beyond 2**53 for float64; `unravel` is
-            given an array of another shape.
+        ValueError: the common dtype is floating-point, and cannot represent the integers of a leaf; or `unravel` gets
+            an array of another shape.
     """
     pairs, treedef = flatten_with_path(tree)
     arrays = [np.asarray(leaf) for _, leaf in pairs]
     for (path, _), array in zip(pairs, arrays, strict=True):
         if array.dtype.kind not in "biufc":
-            raise TypeError(f"leaf {path or '(the tree)'} is not numeric: {array.dtype}")
+            raise TypeError(f"{path or 'the tree'} must be numeric, but its dtype is {array.dtype}")
     common = np.result_type(*(array.dtype for array in arrays)) if arrays else np.dtype(np.float32)
     for (path, _), array in zip(pairs, arrays, strict=True):
         if array.dtype.kind in "iu" and common.kind in "fc" and array.size:
             digits = np.finfo(common).nmant + 1
             if max(-int(array.min()), int(array.max())) > 2**digits:
-                raise ValueError(f"leaf {path} holds integers beyond 2**{digits}, which {common} cannot hold exactly")
-    sizes = [array.size for array in arrays]
-    parts = [array.reshape(-1) for array in arrays] or [np.zeros(0, common)]
+                raise ValueError(f"{path} has integers beyond 2**{digits}, which {common} cannot represent exactly")
+    ends = [0, *itertools.accumulate(array.size for array in arrays)]
 
     def unravel(flat: npt.NDArray[Any]) -> PyTree:
         flat = np.asarray(flat)
-        if flat.shape != (sum(sizes),):
-            raise ValueError(f"expected an array of shape ({sum(sizes)},), but got {flat.shape}")
-        out: list[npt.NDArray[Any]] = []
-        start = 0
-        for array, size in zip(arrays, sizes, strict=True):
-            part = flat[start : start + size].astype(array.dtype)  # a copy: the caller may write to flat
-            out.append(frozen(part.reshape(array.shape)))
-            start += size
-        return unflatten(treedef, out)
+        if flat.shape != (ends[-1],):
+            raise ValueError(f"expected an array of shape ({ends[-1]},), but got {flat.shape}")
+        parts = np.split(flat, ends[1:])[:-1]
+        new = [part.astype(array.dtype).reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
+        return unflatten(treedef, freeze(new))
 
-    return frozen(np.concatenate(parts)), unravel
+    return freeze(np.concatenate([np.zeros(0, common), *(array.reshape(-1) for array in arrays)])), unravel
 
 
 def global_norm(tree: PyTree) -> float:
-    """The Euclidean norm of all leaves taken as one vector: `sqrt(sum_i x_i ** 2)`.
+    """The Euclidean norm of all leaves as one vector: `sqrt(sum_i |x_i|^2)`.
 
     >>> global_norm((np.array([3.0]), np.array([4.0])))
     5.0
@@ -186,8 +189,8 @@ def _square(leaf: npt.ArrayLike) -> float:
     if flat.dtype.kind in "biu":
         flat = flat.astype(np.float64)  # the squares of small integers wrap around
     square = float(np.abs(np.vdot(flat, flat)))
-    if math.isinf(square) and flat.dtype.kind == "f" and flat.itemsize < 8:  # not infinite in float64, as a rule
-        return _square(flat.astype(np.float64))
+    if math.isinf(square) and flat.dtype.kind == "f" and flat.itemsize < 8:
+        return _square(flat.astype(np.float64))  # where the sum is usually finite
     return square
 
 
@@ -199,15 +202,18 @@ def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def freeze(tree: T) -> T:
-    """The tree itself, its arrays made read-only; for new arrays, which still own their memory."""
+    """The same tree, with its arrays made read-only in place: for new arrays that nothing else refers to."""
     for leaf in leaves(tree):
-        if isinstance(leaf, np.ndarray):  # NumPy scalars are read-only anyway
+        if isinstance(leaf, np.ndarray):  # NumPy's scalars are immutable
             leaf.flags.writeable = False
     return tree
 
 
+# Nodes ----------------------------------------------------------------------------------------------------------------
+
+
 def _node(tree: PyTree) -> Any:
-    """The container type of a node, or None for a leaf."""
+    """The type of a container; None for a leaf."""
     kind: Any = tree.__class__
     if kind is tuple or kind is list or kind is dict or tree is None:
         return kind
@@ -216,31 +222,24 @@ def _node(tree: PyTree) -> Any:
 
 def _children(node: type, tree: PyTree) -> Sequence[Any]:
     if node is dict:
-        return [tree[key] for key in _sorted(tree)]
+        return [tree[key] for key in _sorted_keys(tree)]
     children: Sequence[Any] = () if node is type(None) else tree
     return children
 
 
-def _sorted(tree: dict[Any, Any]) -> list[Any]:
+def _sorted_keys(tree: dict[Any, Any]) -> list[Any]:
     try:
         return sorted(tree)
     except TypeError:
-        raise TypeError(f"the keys of a dict in a tree must be sortable: {list(tree)}") from None
+        raise TypeError(f"the keys of a dict in a tree must be sortable, but got {list(tree)}") from None
 
 
-def _collect(tree: PyTree, out: list[Any]) -> None:
-    node = _node(tree)
-    if node is None:
-        out.append(tree)
-        return
-    for child in _children(node, tree):
-        if type(child) is np.ndarray:  # spares most calls: this runs in every training step
-            out.append(child)
-        else:
-            _collect(child, out)
+def _num_leaves(treedef: TreeDef) -> int:
+    return 1 if treedef.node is None else sum(_num_leaves(child) for child in treedef.children)
 
 
-def _build(treedef: TreeDef, rest: Any) -> PyTree:
+def _build(treedef: TreeDef, rest: Iterator[Any]) -> PyTree:
+    """The tree of the next leaves."""
     node = treedef.node
     if node is None:
         return next(rest)
@@ -254,55 +253,42 @@ def _build(treedef: TreeDef, rest: Any) -> PyTree:
 
 
 def _steps(node: type, tree: PyTree) -> list[str]:
-    """How to reach each child of a node, as Python."""
+    """The Python expressions that reach the children of a container."""
     if node is dict:
-        return [f"[{key!r}]" for key in _sorted(tree)]
+        return [f"[{key!r}]" for key in _sorted_keys(tree)]
     if hasattr(node, "_fields"):
         return [f".{field}" for field in tree._fields]
-    return [f"[{i}]" for i in range(0 if tree is None else len(tree))]
+    return [f"[{i}]" for i in range(len(_children(node, tree)))]
 
 
-def _collect_with_path(tree: PyTree, path: str, out: list[tuple[str, Any]]) -> None:
+def _leaves_with_path(tree: PyTree, path: str) -> Iterator[tuple[str, Any]]:
     node = _node(tree)
     if node is None:
-        out.append((path, tree))
+        yield path, tree
         return
     for step, child in zip(_steps(node, tree), _children(node, tree), strict=True):
-        _collect_with_path(child, path + step, out)
+        yield from _leaves_with_path(child, path + step)
 
 
-def _zip(trees: tuple[PyTree, ...], out: list[tuple[Any, ...]]) -> bool:
-    """Collect the leaves of trees side by side; False if the trees differ. This runs in every training step."""
-    first = trees[0]
-    kind = first.__class__
-    if kind is np.ndarray or _node(first) is None:
-        out.append(trees)
-        return all(other.__class__ is kind or _node(other) is None for other in trees)
-    for other in trees:
-        if other.__class__ is not kind or _keys(other) != _keys(first):
-            return False
-    if first is None:
-        return True
-    if kind is dict:
-        trees = tuple(_children(dict, tree) for tree in trees)
-    return all(_zip(group, out) for group in zip(*trees, strict=True))
+def _alike(tree: PyTree, other: PyTree) -> bool:
+    """Whether two trees have the same structure."""
+    node = _node(tree)
+    if node is None or tree is None or node is not _node(other):
+        return node is _node(other)
+    if len(tree) != len(other) or (node is dict and tree.keys() != other.keys()):
+        return False
+    return all(_alike(child, twin) for child, twin in zip(_children(node, tree), _children(node, other), strict=True))
 
 
 def _difference(tree: PyTree, other: PyTree, path: str) -> str:
-    """Where two trees that are not alike first differ, and how."""
+    """Where and how two trees of different structures first differ."""
     node = _node(tree)
-    if node is not None and type(other) is node and _keys(tree) == _keys(other):
+    if node is not None and node is _node(other) and _steps(node, tree) == _steps(node, other):
         children = zip(_steps(node, tree), _children(node, tree), _children(node, other), strict=True)
         for step, child, twin in children:
-            if not _zip((child, twin), []):
+            if not _alike(child, twin):
                 return _difference(child, twin, path + step)
     return f"the trees differ at {path or 'the root'}: expected {_describe(tree)}, but got {_describe(other)}"
-
-
-def _keys(tree: PyTree) -> Any:
-    """What two containers of one type must have in common."""
-    kind = tree.__class__
-    return tree.keys() if kind is dict else 0 if tree is None else len(tree)
 
 
 def _describe(tree: PyTree) -> str:
@@ -310,5 +296,5 @@ def _describe(tree: PyTree) -> str:
     if node is None:
         return f"a leaf ({type(tree).__name__})"
     if node is dict:
-        return f"a dict with keys {_sorted(tree)}"
+        return f"a dict with keys {_sorted_keys(tree)}"
     return "None" if tree is None else f"a {node.__name__} of {len(tree)}"

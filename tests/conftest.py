@@ -1,4 +1,4 @@
-"""Where the scripts are, and that arithmetic which goes wrong is an error in every test."""
+"""Where scripts and helpers are; floating-point errors raise in every test."""
 
 import sys
 from collections.abc import Iterator
@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+TESTS = Path(__file__).parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "scripts")]
 
 
 @pytest.fixture(autouse=True)
-def arithmetic_errors() -> Iterator[None]:
+def floating_point_errors() -> Iterator[None]:
     """Overflow, invalid operations and divisions by zero raise, unless the code under test expects them."""
     with np.errstate(all="raise", under="ignore"):
         yield

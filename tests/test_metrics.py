@@ -5,20 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import check_purity, library
 
-from fnet import losses, metrics, tree
-from fnet import random as frandom
-from fnet.testing import assert_trees_equal
+from fnet import losses, metrics, random, tree
 
-KEY = frandom.key(0)
+KEY = random.key(0)
 
 
 def example(rows: int, num_classes: int, used: int) -> tuple[Any, Any, Any]:
     """Logits, labels and predictions; only the first `used` classes occur, and the first is never predicted."""
-    logits_key, labels_key = frandom.split(KEY)
-    logits = 2 * frandom.normal(logits_key, (rows, num_classes), "float64")
+    logits_key, labels_key = random.split(KEY)
+    logits = 2 * random.normal(logits_key, (rows, num_classes), "float64")
     logits[:, 0] -= 100
-    labels = frandom.bits(labels_key, rows, "uint32").astype(np.int64) % used
+    labels = random.bits(labels_key, rows, "uint32").astype(np.int64) % used
     logits[np.arange(rows), labels] += 1
     return tree.freeze((logits, labels, logits.argmax(axis=1)))
 
@@ -28,8 +27,8 @@ each_example = pytest.mark.parametrize(("rows", "num_classes", "used"), EXAMPLES
 
 
 @each_example
-def test_as_scikit_learn(rows: int, num_classes: int, used: int) -> None:
-    sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+def test_metrics_equal_those_of_scikit_learn(rows: int, num_classes: int, used: int) -> None:
+    sklearn = library("sklearn.metrics")
     logits, labels, predictions = example(rows, num_classes, used)
     classes = range(num_classes)
     accuracy = sklearn.accuracy_score(labels, predictions)
@@ -51,7 +50,7 @@ def test_as_scikit_learn(rows: int, num_classes: int, used: int) -> None:
 
 
 @each_example
-def test_by_counting(rows: int, num_classes: int, used: int) -> None:
+def test_metrics_are_counts(rows: int, num_classes: int, used: int) -> None:
     logits, labels, predictions = example(rows, num_classes, used)
     pairs = list(zip(labels.tolist(), predictions.tolist(), strict=True))
     right = sum(label == prediction for label, prediction in pairs)
@@ -87,11 +86,7 @@ def slow_calibration_error(probabilities: Any, labels: Any, num_bins: int) -> fl
         confidence = max(p)
         index = next(i for i in range(num_bins) if confidence < (i + 1) / num_bins or i == num_bins - 1)
         bins[index].append((confidence, list(p).index(confidence) == label))
-    error = 0.0
-    for members in bins:
-        if members:
-            error += abs(sum(right - confidence for confidence, right in members)) / len(labels)
-    return error
+    return sum(abs(sum(right - confidence for confidence, right in members)) for members in bins) / len(labels)
 
 
 @each_example
@@ -125,7 +120,7 @@ def test_format_report() -> None:
     assert lines[7].split() == ["accuracy", "0.75", "4"]
     assert len({len(line) for line in lines if line}) == 1
     assert metrics.format_report(report).splitlines()[3].split()[0] == "2"
-    with pytest.raises(ValueError, match="expected 3 names of classes, but got 2"):
+    with pytest.raises(ValueError, match="expected the names of 3 classes, but got 2"):
         metrics.format_report(report, ("a", "b"))
 
 
@@ -133,65 +128,101 @@ def test_format_report() -> None:
     ("predictions", "labels"),
     [([0, 1], [0]), ([], []), ([[0.1, 0.9]], [0, 1]), (1, 1), ([[[0.5]]], [0]), ([0], [[0]]), ([[1], [0]], [1, 0])],
 )
-def test_accuracy_of_what_does_not_fit(predictions: Any, labels: Any) -> None:
+def test_accuracy_refuses(predictions: Any, labels: Any) -> None:
     with pytest.raises(ValueError, match="expected as many predictions as labels, but got"):
         metrics.accuracy(predictions, labels)
 
 
-@pytest.mark.parametrize("use", [metrics.confusion_matrix, metrics.classification_report])
+@pytest.mark.parametrize("f", [metrics.confusion_matrix, metrics.classification_report])
 @pytest.mark.parametrize(
     ("labels", "predictions", "error", "message"),
     [
         ([0, 3], [0, 0], ValueError, "labels must be from 0 to 2 for 3 classes, but got 0 to 3"),
         ([0, 0], [0, -1], ValueError, "labels must be from 0 to 2 for 3 classes, but got -1 to 0"),
         ([0.0], [0], TypeError, "labels must be integers, but got float64"),
-        ([0], [[0]], ValueError, r"labels must have shape \[batch\], but got \(1, 1\)"),
-        ([0, 1], [0], ValueError, "got 2 labels, but 1 predictions"),
+        ([0], [[0]], ValueError, r"labels must have shape \[batch\], but got \[1, 1\]"),
+        ([0, 1], [0], ValueError, "expected as many predictions as labels, but got 1 and 2"),
     ],
 )
-def test_labels_that_do_not_fit(
-    use: Callable[..., Any], labels: Any, predictions: Any, error: type[Exception], message: str
+def test_confusion_matrix_refuses(
+    f: Callable[..., Any], labels: Any, predictions: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        use(labels, predictions, 3)
+        f(labels, predictions, 3)
 
 
-def test_a_report_of_nothing() -> None:
+def test_a_report_needs_examples() -> None:
     nothing = np.zeros(0, int)
     assert metrics.confusion_matrix(nothing, nothing, 2).tolist() == [[0, 0], [0, 0]]
-    with pytest.raises(ValueError, match="a report needs at least one example"):
+    with pytest.raises(ValueError, match="a classification report needs at least one example"):
         metrics.classification_report(nothing, nothing, 2)
 
 
 @pytest.mark.parametrize(
     ("probabilities", "labels", "error", "message"),
     [
-        ([0.5, 0.5], [0, 1], ValueError, r"probabilities must be \[batch, classes\]; got \(2,\)"),
-        (np.zeros((0, 2)), [], ValueError, r"probabilities must be \[batch, classes\]; got \(0, 2\)"),
+        ([0.5, 0.5], [0, 1], ValueError, r"probabilities must have shape \[batch, classes\], but got \[2\]"),
+        (np.zeros((0, 2)), [], ValueError, r"probabilities must have shape \[batch, classes\], but got \[0, 2\]"),
         ([[0.5, 0.5]], [0, 1], ValueError, "got 2 labels for 1 rows of probabilities"),
         ([[0.5, 0.5]], [2], ValueError, "labels must be from 0 to 1"),
         ([[0.5, 0.5]], [0.0], TypeError, "labels must be integers"),
     ],
 )
-def test_calibration_of_what_does_not_fit(
+def test_expected_calibration_error_refuses(
     probabilities: Any, labels: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         metrics.expected_calibration_error(probabilities, labels)
 
 
-def test_purity() -> None:
-    given = example(50, 4, 4)
-    copies = tree.map(np.copy, given)
-    logits, labels, predictions = given
-    metrics.accuracy(logits, labels)
-    metrics.format_report(metrics.classification_report(labels, predictions, 4))
-    metrics.expected_calibration_error(tree.freeze(losses.softmax(logits)), labels)
-    assert_trees_equal(given, copies)
-
-
-def test_calibration_error_of_what_is_no_probability() -> None:
+def test_expected_calibration_error_needs_probabilities_and_bins() -> None:
     with pytest.raises(ValueError, match="from 0 to 1"):
         metrics.expected_calibration_error([[-5.0, 3.0]], [1])
     with pytest.raises(ValueError, match="num_bins"):
         metrics.expected_calibration_error([[0.5, 0.5]], [1], num_bins=0)
+
+
+# The score of a network
+
+
+def mean_score(loss: str, outputs: Any, targets: Any) -> float:
+    scores = check_purity(metrics.example_scores, loss, *tree.freeze((outputs, targets)))
+    assert scores.shape == (len(targets),)
+    return metrics.mean_score(loss, float(scores.sum()), len(targets))
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "huber"])
+@pytest.mark.parametrize("num_targets", [1, 3])
+def test_the_score_of_numbers_is_the_rmse_of_scikit_learn(loss: str, num_targets: int) -> None:
+    sklearn = library("sklearn.metrics")
+    outputs, targets = random.normal(KEY, (2, 50, num_targets), "float64")
+    expected = sklearn.mean_squared_error(targets, outputs) ** 0.5
+    assert metrics.score_name(loss) == "rmse"
+    assert mean_score(loss, outputs, targets) == pytest.approx(expected, rel=1e-12)
+    if num_targets == 1:
+        assert mean_score(loss, outputs, targets[:, 0]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_score_of_quantiles_is_their_coverage() -> None:
+    outputs = np.array([[1.0, 2.0, 3.0]] * 4)
+    targets = np.array([[0.9], [1.0], [3.0], [3.1]])
+    assert metrics.score_name("pinball") == "coverage"
+    assert mean_score("pinball", outputs, targets) == 0.5
+    assert mean_score("pinball", outputs[:, :1], targets) == 0.5
+    assert mean_score("pinball", outputs[:, 2:], targets[:, 0]) == 0.75
+
+
+def test_the_score_of_classes_is_their_accuracy() -> None:
+    logits, labels, _ = example(50, 4, 4)
+    assert metrics.score_name("cross_entropy") == "accuracy"
+    assert mean_score("cross_entropy", logits, labels) == metrics.accuracy(logits, labels)
+    assert mean_score("cross_entropy", logits, np.eye(4)[labels]) == metrics.accuracy(logits, labels)
+
+
+def test_purity() -> None:
+    logits, labels, predictions = example(50, 4, 4)
+    p = tree.freeze(losses.softmax(logits))
+    check_purity(metrics.accuracy, logits, labels)
+    check_purity(metrics.confusion_matrix, labels, predictions, 4)
+    check_purity(metrics.classification_report, labels, predictions, 4)
+    check_purity(metrics.expected_calibration_error, p, labels)

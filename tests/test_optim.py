@@ -1,14 +1,14 @@
-"""The optimizers against their equations; against Optax and PyTorch in test_oracles."""
+"""The optimizers against their equations; against Optax and PyTorch in test_oracles_jax and test_oracles_torch."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from helpers import check_purity, each_dtype
 
 import fnet
-from fnet import optim, schedules, tree
-from fnet import random as frandom
+from fnet import random, schedules, tree
 from fnet.optim import AdamState, SGDState
 from fnet.testing import assert_trees_close, assert_trees_equal
 
@@ -16,9 +16,9 @@ MASK = {"w": True, "b": (False, None)}
 SCHEDULE = schedules.cosine_decay_schedule(0.1, 10)
 
 
-def make(seed: int, dtype: str = "float64", shape: tuple[int, ...] = (3, 4)) -> dict[str, Any]:
-    w_key, b_key = frandom.split(frandom.key(seed))
-    w, b = frandom.normal(w_key, shape, dtype), frandom.normal(b_key, shape[-1:], dtype)
+def draw(seed: int, dtype: str = "float64") -> dict[str, Any]:
+    w_key, b_key = random.split(random.key(seed))
+    w, b = random.normal(w_key, (3, 4), dtype), random.normal(b_key, (4,), dtype)
     return tree.freeze({"w": w, "b": (b, None)})
 
 
@@ -48,11 +48,11 @@ def run(init: Callable[..., Any], update: Callable[..., Any], params: Any, steps
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_sgd_is_equations_7_and_8_of_the_report(nesterov: bool, momentum: float) -> None:
-    params, opt_state = make(0), fnet.sgd_init(make(0))
+def test_sgd_is_equations_7_and_8_of_chen_and_wu(nesterov: bool, momentum: float) -> None:
+    params, opt_state = draw(0), fnet.sgd_init(draw(0))
     p, v = params["w"], 0
     for i in range(5):
-        grads = make(i + 1)
+        grads = draw(i + 1)
         params, opt_state = sgd(params, grads, opt_state, momentum=momentum, nesterov=nesterov)
         eta, g = SCHEDULE(i), grads["w"]
         v = momentum * v + eta * g
@@ -65,10 +65,10 @@ def test_sgd_is_equations_7_and_8_of_the_report(nesterov: bool, momentum: float)
 @pytest.mark.parametrize("bias_correction", [True, False])
 @pytest.mark.parametrize(("b1", "b2", "eps"), [(0.9, 0.999, 1e-8), (0.0, 0.9, 0.1), (0.5, 0.0, 1e-3)])
 def test_adam_is_algorithm_1(bias_correction: bool, b1: float, b2: float, eps: float) -> None:
-    params, opt_state = make(0), fnet.adam_init(make(0))
+    params, opt_state = draw(0), fnet.adam_init(draw(0))
     p, mu, nu = params["w"], 0, 0
     for i in range(5):
-        grads = make(i + 1)
+        grads = draw(i + 1)
         params, opt_state = adam(params, grads, opt_state, b1=b1, b2=b2, eps=eps, bias_correction=bias_correction)
         eta, g, t = SCHEDULE(i), grads["w"], i + 1
         mu = b1 * mu + (1 - b1) * g
@@ -82,7 +82,7 @@ def test_adam_is_algorithm_1(bias_correction: bool, b1: float, b2: float, eps: f
 
 
 def test_the_initial_states_are_zero() -> None:
-    params = make(0, "float32")
+    params = draw(0, "float32")
     zero = tree.map(np.zeros_like, params)
     assert_trees_equal(fnet.sgd_init(params), SGDState(np.int64(0), zero))
     assert_trees_equal(fnet.adam_init(params), AdamState(np.int64(0), zero, zero))
@@ -90,7 +90,7 @@ def test_the_initial_states_are_zero() -> None:
 
 
 @each_optimizer
-def test_the_schedule_is_asked_at_the_count_before_the_update(
+def test_the_schedule_is_evaluated_at_the_count_before_the_update(
     init: Callable[..., Any], update: Callable[..., Any]
 ) -> None:
     counts: list[int] = []
@@ -99,15 +99,15 @@ def test_the_schedule_is_asked_at_the_count_before_the_update(
         counts.append(count)
         return 0.1
 
-    scheduled = run(init, update, make(0), 3, learning_rate=schedule)
+    scheduled = run(init, update, draw(0), 3, learning_rate=schedule)
     assert counts == [0, 1, 2]
     assert {type(count) for count in counts} == {int}
-    assert_trees_equal(scheduled, run(init, update, make(0), 3, learning_rate=0.1))
+    assert_trees_equal(scheduled, run(init, update, draw(0), 3, learning_rate=0.1))
 
 
 @each_optimizer
-def test_decay_is_decoupled_and_the_mask_says_where(init: Callable[..., Any], update: Callable[..., Any]) -> None:
-    params, opt_state = make(0), init(make(0))
+def test_decay_is_decoupled_and_masked(init: Callable[..., Any], update: Callable[..., Any]) -> None:
+    params, opt_state = draw(0), init(draw(0))
     zero = tree.map(np.zeros_like, params)
     options = {"learning_rate": 0.5, "weight_decay": 0.1}
     decayed = update(params, zero, opt_state, **options)[0]
@@ -115,81 +115,38 @@ def test_decay_is_decoupled_and_the_mask_says_where(init: Callable[..., Any], up
     masked, mask_state = update(params, zero, opt_state, **options, decay_mask=MASK)
     assert_trees_equal(masked, {"w": decayed["w"], "b": params["b"]})
 
-    def matrices(given: Any) -> Any:
-        assert given is params
-        return tree.map(lambda p: p.ndim > 1, given)
+    def matrices(tree_of_params: Any) -> Any:
+        assert tree_of_params is params
+        return tree.map(lambda p: p.ndim > 1, tree_of_params)
 
     assert_trees_equal(update(params, zero, opt_state, **options, decay_mask=matrices), (masked, mask_state))
     assert_trees_equal(update(params, zero, opt_state, **{**options, "weight_decay": 0.0})[0], params)
 
 
-# What all updates share
-
-
-def last_500(nested: Any) -> Any:
-    return tree.map(lambda leaf: leaf.reshape(-1)[-500:], nested)
+# All updates
 
 
 @each_optimizer
-@pytest.mark.parametrize("shape", [(3, 4), (7, 100, 101), (70_000, 2), (200_000,), (2, 70_000)], ids=str)
-def test_chunks_and_donated_memory_change_no_bit(
-    init: Callable[..., Any], update: Callable[..., Any], shape: tuple[int, ...]
+@each_dtype
+@pytest.mark.parametrize("options", [{}, {"decay_mask": MASK}, {"weight_decay": 0.0}], ids=str)
+def test_updates_are_pure_and_keep_the_dtype(
+    init: Callable[..., Any], update: Callable[..., Any], options: dict[str, Any], dtype: str
 ) -> None:
-    params, grads = make(0, shape=shape), make(1, shape=shape)
-    expected = update(params, grads, init(params))
-    assert expected[0]["w"].shape == shape
-    assert_trees_equal(last_500(expected[0]), update(last_500(params), last_500(grads), init(last_500(params)))[0])
-    own, own_state = tree.freeze(tree.map(np.copy, params)), init(params)
-    donated, donated_state = update(own, grads, own_state, donate=True)
-    assert_trees_equal((donated, donated_state), expected)
-    assert donated["w"] is own["w"]
-    assert donated_state[1]["w"] is own_state[1]["w"]
-    results = (expected[0], expected[1][1:], donated, donated_state[1:])
-    assert not any(leaf.flags.writeable for leaf in tree.leaves(results))
-
-
-@each_optimizer
-def test_several_donated_updates_are_those_without(init: Callable[..., Any], update: Callable[..., Any]) -> None:
-    own = tree.freeze(tree.map(np.copy, make(0)))
-    assert_trees_equal(run(init, update, own, 4, donate=True), run(init, update, make(0), 4))
-
-
-@each_optimizer
-@pytest.mark.parametrize("locked", ["params", "opt_state"])
-def test_donated_memory_that_cannot_be_written_is_not_lost(
-    init: Callable[..., Any], update: Callable[..., Any], locked: str
-) -> None:
-    params, grads, opt_state = make(0), make(1), init(make(0))
-    expected = update(params, grads, opt_state)
-
-    def lock(leaf: Any) -> Any:  # memory of another's, as a file or JAX gives it
-        return np.frombuffer(leaf.tobytes(), leaf.dtype).reshape(leaf.shape)
-
-    params = tree.map(lock if locked == "params" else np.copy, params)
-    moments = tree.map(lock if locked == "opt_state" else np.copy, opt_state[1:])
-    donated = update(params, grads, type(opt_state)(opt_state.count, *moments), donate=True)
-    assert_trees_equal(donated, expected)
-
-
-@each_optimizer
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_purity_and_dtypes(init: Callable[..., Any], update: Callable[..., Any], dtype: str) -> None:
-    params, grads = make(0, dtype), make(1, dtype)
+    params, grads = draw(0, dtype), draw(1, dtype)
     opt_state = update(params, grads, init(params))[1]
-    given = (params, grads, opt_state)
-    copies = tree.map(np.copy, given)
-    for options in ({}, {"decay_mask": MASK}, {"weight_decay": 0.0}):
-        first = update(params, grads, opt_state, **options)
-        assert_trees_equal(update(params, grads, opt_state, **options), first)
-        assert {leaf.dtype.name for leaf in tree.leaves((first[0], first[1][1:]))} == {dtype}
-        assert first[1].count.dtype == np.int64
-    by_scalar = update(params, grads, opt_state, learning_rate=np.float64(0.1))
-    assert_trees_equal(by_scalar, update(params, grads, opt_state, learning_rate=0.1))
-    clipped = fnet.clip_by_global_norm(grads, 1e-3)
-    average = fnet.ema_update(params, grads, decay=0.9)
+    new, new_state = check_purity(update, params, grads, opt_state, **options)
+    assert {leaf.dtype.name for leaf in tree.leaves((new, new_state[1:]))} == {dtype}
+    assert not any(leaf.flags.writeable for leaf in tree.leaves((new, new_state[1:])))
+    assert new_state.count.dtype == np.int64
+
+
+@each_dtype
+def test_clipping_and_averaging_are_pure_and_keep_the_dtype(dtype: str) -> None:
+    params, grads = draw(0, dtype), draw(1, dtype)
+    clipped = check_purity(fnet.clip_by_global_norm, grads, 1e-3)
+    average = check_purity(fnet.ema_update, params, grads, decay=0.9)
     assert {leaf.dtype.name for leaf in tree.leaves((clipped, average))} == {dtype}
     assert not any(leaf.flags.writeable for leaf in tree.leaves((clipped, average)))
-    assert_trees_equal(given, copies)
 
 
 @pytest.mark.parametrize(
@@ -199,55 +156,22 @@ def test_purity_and_dtypes(init: Callable[..., Any], update: Callable[..., Any],
         (fnet.adam_init, fnet.adam_update, {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.1}),
     ],
 )
-def test_a_scalar_of_numpy_gives_the_bits_of_the_number(
+def test_scalars_of_numpy_give_the_bits_of_numbers(
     init: Callable[..., Any], update: Callable[..., Any], options: dict[str, Any]
 ) -> None:
-    params, *steps = (make(seed, dtype="float32") for seed in range(4))
-    ways = (options, {name: value if value is True else np.float64(value) for name, value in options.items()})
+    params, *steps = (draw(seed, dtype="float32") for seed in range(4))
+    options = {"learning_rate": 0.1, **options}
+    scalars = {name: value if value is True else np.float64(value) for name, value in options.items()}
     results: list[Any] = []
-    for way in ways:
+    for hyper_parameters in (options, scalars):
         out = (params, init(params))
         for grads in steps:
-            out = update(out[0], grads, out[1], learning_rate=0.1, **way)
+            out = update(out[0], grads, out[1], **hyper_parameters)
         results.append(out)
     assert_trees_equal(*results)
     assert_trees_equal(fnet.clip_by_global_norm(params, np.float64(1e-3)), fnet.clip_by_global_norm(params, 1e-3))
     averages = [fnet.ema_update(params, steps[0], decay=decay) for decay in (0.9, np.float64(0.9))]
     assert_trees_equal(*averages)
-
-
-@each_optimizer
-def test_parameters_of_integers_are_refused(init: Callable[..., Any], update: Callable[..., Any]) -> None:
-    params = (np.ones(2), {"w": np.arange(2)})
-    with pytest.raises(ValueError, match=r"parameters must be floats, but \[1\]\['w'\] is int64\[2\]"):
-        update(params, params, init(params), learning_rate=0.1)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "nesterov": True}], ids=["adam", "sgd"])
-def test_a_training_step_keeps_the_dtype(options: dict[str, Any], dtype: str) -> None:
-    config = fnet.MLPConfig(sizes=(4, 5, 3), dtype=dtype, input_dropout=0.1)
-    train_config = fnet.TrainConfig(
-        **options,
-        schedule="onecycle",
-        total_steps=10,
-        weight_decay=0.1,
-        decay_weights_only=True,
-        clip_norm=0.1,
-        label_smoothing=0.1,
-        mixup=0.2,
-        input_noise=0.1,
-        ema_decay=0.9,
-    )
-    key = frandom.key(0)
-    train_state = fnet.init_train_state(key, config, train_config)
-    x, weights = frandom.normal(key, (6, 4)), frandom.uniform(key, (6,), "float64")
-    for _ in range(2):
-        train_state, _ = fnet.train_step(
-            config, train_config, train_state, x, np.arange(6) % 3, key=key, sample_weight=weights
-        )
-    arrays = (train_state.params, train_state.state, train_state.opt_state[1:], train_state.ema)
-    assert {leaf.dtype.name for leaf in tree.leaves(arrays)} == {dtype}
 
 
 class Pair(NamedTuple):
@@ -268,12 +192,33 @@ def test_any_pytree_of_arrays(init: Callable[..., Any], update: Callable[..., An
     np.testing.assert_array_equal(updated.a[0], expected.reshape(leaf.shape))
 
 
+# Errors
+
+
+@each_optimizer
+@pytest.mark.parametrize(
+    ("leaf", "description"),
+    [
+        (np.arange(2), r"int64\[2\]"),
+        (np.ones(2, np.complex64), r"complex64\[2\]"),
+        (1.0, "1.0, a float instead of an array"),
+    ],
+)
+def test_parameters_must_be_floats(
+    init: Callable[..., Any], update: Callable[..., Any], leaf: Any, description: str
+) -> None:
+    params = (np.ones(2), {"w": leaf})
+    with pytest.raises(ValueError, match=rf"parameters must be arrays of floats, but \[1\]\['w'\] is {description}"):
+        update(params, params, init(params), learning_rate=0.1)
+
+
 @each_optimizer
 @pytest.mark.parametrize(
     ("grads", "message"),
     [
         ((np.ones(2), np.ones(3)), r"at \[1\]: expected float64\[2\], but got float64\[3\]"),
         ((np.ones(2, np.float32), np.ones(2)), r"at \[0\]: expected float64\[2\], but got float32\[2\]"),
+        ((np.ones(2), np.ones(2, complex)), r"at \[1\]: expected float64\[2\], but got complex128\[2\]"),
         ((np.ones(2), np.ones((1, 2))), r"at \[1\]: expected float64\[2\], but got float64\[1, 2\]"),
         ((np.ones(2),), "at the root: expected a tuple of 2, but got a tuple of 1"),
         ((np.ones(2), None), r"at \[1\]: expected a leaf \(ndarray\), but got None"),
@@ -296,10 +241,10 @@ def test_trees_that_differ(init: Callable[..., Any], update: Callable[..., Any],
 @each_optimizer
 def test_bad_rates(init: Callable[..., Any], update: Callable[..., Any], name: str, bad: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a finite number of at least 0, but got {bad}"):
-        update(make(0), make(1), init(make(0)), **{name: bad})
+        update(draw(0), draw(1), init(draw(0)), **{name: bad})
     if name == "learning_rate":
         with pytest.raises(ValueError, match="learning_rate must be a finite number"):
-            update(make(0), make(1), init(make(0)), learning_rate=lambda count: bad)
+            update(draw(0), draw(1), init(draw(0)), learning_rate=lambda count: bad)
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.0, np.nan])
@@ -307,21 +252,21 @@ def test_bad_rates(init: Callable[..., Any], update: Callable[..., Any], name: s
 def test_bad_momenta(update: Callable[..., Any], name: str, bad: float) -> None:
     init = fnet.sgd_init if update is sgd else fnet.adam_init
     with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\), but got {bad}"):
-        update(make(0), make(1), init(make(0)), **{name: bad})
+        update(draw(0), draw(1), init(draw(0)), **{name: bad})
 
 
 @pytest.mark.parametrize("eps", [0.0, -1e-8, np.nan, np.inf])
 def test_bad_eps(eps: float) -> None:
     with pytest.raises(ValueError, match=f"eps must be positive, but got {eps}"):
-        adam(make(0), make(1), fnet.adam_init(make(0)), eps=eps)
+        adam(draw(0), draw(1), fnet.adam_init(draw(0)), eps=eps)
 
 
-# Clipping, moving average
+# Clipping and the moving average
 
 
 @pytest.mark.parametrize("factor", [1e-6, 0.5, 0.999])
 def test_clipping_scales_to_the_norm(factor: float) -> None:
-    grads = make(0)
+    grads = draw(0)
     norm = tree.global_norm(grads)
     clipped = fnet.clip_by_global_norm(grads, factor * norm)
     assert tree.global_norm(clipped) == pytest.approx(factor * norm, rel=1e-12)
@@ -330,7 +275,7 @@ def test_clipping_scales_to_the_norm(factor: float) -> None:
 
 @pytest.mark.parametrize("factor", [1.0, 2.0, np.inf])
 def test_clipping_leaves_small_gradients_alone(factor: float) -> None:
-    grads = make(0)
+    grads = draw(0)
     assert_trees_equal(fnet.clip_by_global_norm(grads, factor * tree.global_norm(grads)), grads)
     zero = tree.map(np.zeros_like, grads)
     assert_trees_equal(fnet.clip_by_global_norm(zero, factor), zero)
@@ -344,27 +289,17 @@ def test_clipping_of_gradients_whose_squares_overflow() -> None:
 @pytest.mark.parametrize("max_norm", [0.0, -1.0, np.nan])
 def test_bad_max_norm(max_norm: float) -> None:
     with pytest.raises(ValueError, match=f"max_norm must be positive, but got {max_norm}"):
-        fnet.clip_by_global_norm(make(0), max_norm)
+        fnet.clip_by_global_norm(draw(0), max_norm)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9, 1.0])
-@pytest.mark.parametrize("shape", [(3, 4), (70_000, 2)], ids=str)
-def test_ema(decay: float, shape: tuple[int, ...]) -> None:
-    old, new = make(0, shape=shape), make(1, shape=shape)
-    average = fnet.ema_update(old, new, decay=decay)
+def test_ema(decay: float) -> None:
+    old, new = draw(0), draw(1)
     expected = tree.map(lambda a, b: decay * a + (1 - decay) * b, old, new)
-    assert_trees_close(average, expected, rtol=1e-12, atol=1e-15)
-    own = tree.freeze(tree.map(np.copy, old))
-    assert_trees_equal(fnet.ema_update(own, new, decay=decay, donate=True), average)
-    assert_trees_equal(own, average)
+    assert_trees_close(fnet.ema_update(old, new, decay=decay), expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1, np.nan])
 def test_bad_decay(decay: float) -> None:
     with pytest.raises(ValueError, match=rf"decay must be in \[0, 1\], but got {decay}"):
-        fnet.ema_update(make(0), make(1), decay=decay)
-
-
-def test_the_public_names_are_those_of_the_module() -> None:
-    for name in ("sgd_init", "sgd_update", "adam_init", "adam_update", "clip_by_global_norm", "ema_update"):
-        assert getattr(fnet, name) is getattr(optim, name)
+        fnet.ema_update(draw(0), draw(1), decay=decay)

@@ -1,4 +1,4 @@
-"""Schedules at their corners and against their equations; against Optax in test_oracles."""
+"""Schedules at their corners and against their equations; against Optax in test_oracles_jax."""
 
 import math
 from collections.abc import Callable
@@ -47,19 +47,6 @@ def test_cosine_onecycle() -> None:
     assert at(default, 0, 30, 100) == approx(1 / 25, 1, 1 / 25e4)
 
 
-def test_piecewise_constant() -> None:
-    schedule = schedules.piecewise_constant_schedule(2.0, {20: 0.1, 10: 0.5, 30: 0.0})
-    assert at(schedule, 0, 9, 10, 19, 20, 29, 30, 99) == approx(2, 2, 1, 1, 0.1, 0.1, 0, 0)
-    assert at(schedules.piecewise_constant_schedule(2.0), 0, 100) == [2, 2]
-
-
-def test_piecewise_constant_does_not_follow_later_changes_of_its_argument() -> None:
-    boundaries = {10: 0.5}
-    schedule = schedules.piecewise_constant_schedule(1.0, boundaries)
-    boundaries[5] = 0.1
-    assert schedule(20) == 0.5
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -73,8 +60,6 @@ def test_piecewise_constant_does_not_follow_later_changes_of_its_argument() -> N
         (lambda: schedules.cosine_onecycle_schedule(0, 1.0), "transition_steps must be positive, but got 0"),
         (lambda: schedules.cosine_onecycle_schedule(10, 1.0, 0.0), "pct_start must be between 0 and 1, but got 0.0"),
         (lambda: schedules.cosine_onecycle_schedule(10, 1.0, 1.0), "pct_start must be between 0 and 1, but got 1.0"),
-        (lambda: schedules.piecewise_constant_schedule(1.0, {-1: 0.5}), "must not be negative, but got {-1: 0.5}"),
-        (lambda: schedules.piecewise_constant_schedule(1.0, {1: -0.5}), "must not be negative, but got {1: -0.5}"),
     ],
 )
 def test_bad_input(make: Callable[[], Any], message: str) -> None:

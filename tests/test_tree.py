@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from helpers import check_purity
 
 from fnet import tree
 from fnet.testing import assert_trees_equal
@@ -22,11 +23,11 @@ class Twin(NamedTuple):
 
 
 class NamedPoint(Point):
-    """A subclass, as `typing.NamedTuple` with methods of one's own often is."""
+    """A subclass of a NamedTuple, such as one that adds methods."""
 
 
 class Tagged(tuple):
-    """A tuple that is no NamedTuple."""
+    """A tuple that is not a NamedTuple."""
 
 
 class Rows(list):
@@ -66,7 +67,7 @@ def test_leaves_come_in_order(nested: Any, expected: list[Any]) -> None:
     "leaf",
     [Tagged((1, 2)), Rows([1]), Table(a=1), OrderedDict(a=1), defaultdict(int), {1, 2}, np.ones(2), object(), Point],
 )
-def test_whatever_else_is_a_leaf(leaf: Any) -> None:
+def test_everything_else_is_a_leaf(leaf: Any) -> None:
     assert tree.leaves([leaf])[0] is leaf
     assert tree.structure(leaf) == tree.structure(0)
     assert tree.flatten_with_path(leaf)[0][0][0] == ""
@@ -99,17 +100,17 @@ def test_structures_are_equal_where_the_containers_are() -> None:
 
 @pytest.mark.parametrize(
     ("leaves", "message"),
-    [([1, 2], "too few leaves for the structure: 2"), ([1, 2, 3, 4, 5], "2 of 5 leaves are too many")],
+    [([1, 2], "the structure has 3 leaves, but got 2"), ([1, 2, 3, 4, 5], "the structure has 3 leaves, but got 5")],
 )
 def test_unflatten_counts_the_leaves(leaves: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tree.unflatten(tree.structure((0, [0, {"a": 0}])), leaves)
 
 
-@pytest.mark.parametrize("use", [tree.leaves, tree.flatten, tree.structure, tree.flatten_with_path])
-def test_keys_that_cannot_be_sorted(use: Callable[[Any], Any]) -> None:
-    with pytest.raises(TypeError, match=r"keys of a dict in a tree must be sortable: \[1, 'a'\]"):
-        use([{1: 2, "a": 3}])
+@pytest.mark.parametrize("f", [tree.leaves, tree.flatten, tree.structure, tree.flatten_with_path])
+def test_keys_that_cannot_be_sorted(f: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match=r"keys of a dict in a tree must be sortable, but got \[1, 'a'\]"):
+        f([{1: 2, "a": 3}])
 
 
 def test_paths_are_the_python_that_reaches_the_leaf() -> None:
@@ -148,11 +149,11 @@ def test_map_applies_f_to_leaves_side_by_side() -> None:
     ],
 )
 def test_trees_that_differ(first: Any, second: Any, message: str) -> None:
-    for use in (lambda *trees: tree.map(max, *trees), tree.zip_leaves):
+    for f in (lambda *trees: tree.map(max, *trees), tree.zip_leaves):
         with pytest.raises(ValueError, match=message):
-            use(first, second)
+            f(first, second)
         with pytest.raises(ValueError, match=message):
-            use(first, first, second)
+            f(first, first, second)
 
 
 # Trees of arrays
@@ -168,16 +169,16 @@ def arrays() -> Any:
 
 
 def test_ravel_and_unravel() -> None:
-    given = tree.freeze(arrays())
-    flat, unravel = tree.ravel(given)
+    nested = tree.freeze(arrays())
+    flat, unravel = tree.ravel(nested)
     assert flat.dtype == np.float64
     assert flat.shape == (3 + 1 + 0 + 2 + 6,)
     assert not flat.flags.writeable
-    np.testing.assert_array_equal(flat, np.concatenate([leaf.ravel() for leaf in tree.leaves(given)]))
-    back = unravel(flat)
-    assert_trees_equal(back, given)  # dtypes, too
-    assert not any(leaf.flags.writeable for leaf in tree.leaves(back))
-    assert_trees_equal(unravel(flat.astype(np.float32))["b"], given["b"])
+    np.testing.assert_array_equal(flat, np.concatenate([leaf.ravel() for leaf in tree.leaves(nested)]))
+    restored = unravel(flat)
+    assert_trees_equal(restored, nested)  # with the dtypes
+    assert not any(leaf.flags.writeable for leaf in tree.leaves(restored))
+    assert_trees_equal(unravel(flat.astype(np.float32))["b"], nested["b"])
 
 
 @pytest.mark.parametrize("empty", [(), None, {"a": []}])
@@ -189,33 +190,33 @@ def test_ravel_of_nothing(empty: Any) -> None:
 
 def test_an_unravelled_tree_does_not_change_with_the_flat_array() -> None:
     flat = np.zeros(2)
-    tree_ = tree.ravel((np.zeros(2),))[1](flat)
+    unravelled = tree.ravel((np.zeros(2),))[1](flat)
     flat += 1
-    assert_trees_equal(tree_, (np.zeros(2),))
+    assert_trees_equal(unravelled, (np.zeros(2),))
 
 
-def test_ravel_keeps_one_dtype_and_takes_numbers() -> None:
+def test_ravel_keeps_a_common_dtype_and_accepts_numbers() -> None:
     assert tree.ravel((np.ones(2, np.float32), np.zeros((), np.float32)))[0].dtype == np.float32
     assert tree.ravel((1, 2.5))[0].tolist() == [1.0, 2.5]
 
 
 @pytest.mark.parametrize("number", [2**53, -(2**53), 0])
-def test_ravel_loses_no_integer(number: int) -> None:
-    given = {"a": np.ones(3, np.float32), "count": np.int64(number), "none": np.zeros(0, np.int64)}
-    flat, unravel = tree.ravel(given)
+def test_ravel_preserves_integers(number: int) -> None:
+    nested = {"a": np.ones(3, np.float32), "count": np.int64(number), "none": np.zeros(0, np.int64)}
+    flat, unravel = tree.ravel(nested)
     assert flat.dtype == np.float64
-    assert_trees_equal(unravel(flat), given)
-    big = {"count": np.int64(-(2**63)), "small": np.int32(7), "true": np.True_}  # no floats: nothing is lost
-    assert_trees_equal(tree.ravel(big)[1](tree.ravel(big)[0]), big)
+    assert_trees_equal(unravel(flat), nested)
+    integers = {"count": np.int64(-(2**63)), "small": np.int32(7), "true": np.True_}
+    assert_trees_equal(tree.ravel(integers)[1](tree.ravel(integers)[0]), integers)
 
 
 @pytest.mark.parametrize(
     ("leaf", "beside", "message"),
     [
-        (np.array([0, 2**53 + 1]), np.ones(1, np.float32), r"leaf \[1\] holds integers beyond 2\*\*53, which float64"),
-        (np.int64(-(2**63)), 1.0, "which float64 cannot hold exactly"),
-        (np.uint64(2**64 - 1), np.ones(1, np.complex64), "which complex128 cannot hold exactly"),
-        (np.uint64(2**63), np.int64(-1), "which float64 cannot hold exactly"),
+        (np.array([0, 2**53 + 1]), np.ones(1, np.float32), r"\[1\] has integers beyond 2\*\*53, which float64"),
+        (np.int64(-(2**63)), 1.0, "which float64 cannot represent exactly"),
+        (np.uint64(2**64 - 1), np.ones(1, np.complex64), "which complex128 cannot represent exactly"),
+        (np.uint64(2**63), np.int64(-1), "which float64 cannot represent exactly"),
     ],
 )
 def test_ravel_refuses_integers_that_would_be_rounded(leaf: Any, beside: Any, message: str) -> None:
@@ -224,7 +225,7 @@ def test_ravel_refuses_integers_that_would_be_rounded(leaf: Any, beside: Any, me
 
 
 @pytest.mark.parametrize("shape", [(11,), (13,), (12, 1), (), (1, 12)])
-def test_unravel_wants_the_shape_of_flat(shape: tuple[int, ...]) -> None:
+def test_unravel_checks_the_shape(shape: tuple[int, ...]) -> None:
     unravel = tree.ravel(arrays())[1]
     with pytest.raises(ValueError, match=r"expected an array of shape \(12,\), but got \("):
         unravel(np.zeros(shape))
@@ -233,19 +234,19 @@ def test_unravel_wants_the_shape_of_flat(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"a": [np.ones(2), "text"]}, r"leaf \['a'\]\[1\] is not numeric: <U4"),
-        (np.array([None]), r"leaf \(the tree\) is not numeric: object"),
+        ({"a": [np.ones(2), "text"]}, r"\['a'\]\[1\] must be numeric, but its dtype is <U4"),
+        (np.array([None]), "the tree must be numeric, but its dtype is object"),
     ],
 )
-def test_ravel_wants_numbers(bad: Any, message: str) -> None:
+def test_ravel_needs_numbers(bad: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         tree.ravel(bad)
 
 
 def test_global_norm_is_that_of_the_flat_vector() -> None:
-    given = arrays()
-    flat = tree.ravel(given)[0]
-    assert tree.global_norm(given) == pytest.approx(np.sqrt((flat * flat).sum()), rel=1e-7)
+    nested = arrays()
+    flat = tree.ravel(nested)[0]
+    assert tree.global_norm(nested) == pytest.approx(np.sqrt((flat * flat).sum()), rel=1e-7)
     assert tree.global_norm({"a": 3, "b": [np.full((2, 2), 2.0)]}) == 5.0
     assert tree.global_norm(()) == 0.0
     assert tree.global_norm(np.array([3 + 4j])) == 5.0
@@ -256,10 +257,10 @@ def test_global_norm_of_small_integers_does_not_wrap_around() -> None:
     assert tree.global_norm(np.array([100, 100], np.int8)) == pytest.approx(100 * 2**0.5)
 
 
-def test_freeze_makes_arrays_read_only_and_returns_the_tree() -> None:
-    given = arrays()
-    assert tree.freeze(given) is given
-    assert not any(leaf.flags.writeable for leaf in tree.leaves(given))
+def test_freeze_makes_arrays_read_only() -> None:
+    nested = arrays()
+    assert tree.freeze(nested) is nested
+    assert not any(leaf.flags.writeable for leaf in tree.leaves(nested))
     assert tree.freeze((1.0, None, np.float32(2))) == (1.0, None, 2)
 
 
@@ -273,13 +274,11 @@ def test_frozen_is_a_read_only_view() -> None:
 
 
 def test_purity() -> None:
-    given = tree.freeze(arrays())
-    copy = tree.map(np.copy, given)
-    flat, unravel = tree.ravel(given)
-    unravel(flat)
-    tree.map(np.add, given, given)
-    leaves, treedef = tree.flatten(given)
-    tree.unflatten(treedef, leaves)
-    tree.global_norm(given)
-    tree.flatten_with_path(given)
-    assert_trees_equal(given, copy)
+    nested = tree.freeze(arrays())
+    flat, unravel = tree.ravel(nested)
+    check_purity(lambda nested: tree.ravel(nested)[0], nested)
+    check_purity(unravel, flat)
+    check_purity(tree.map, np.add, nested, nested)
+    check_purity(tree.global_norm, nested)
+    for f in (tree.flatten, tree.leaves, tree.structure, tree.flatten_with_path):
+        check_purity(lambda nested, f=f: str(f(nested)), nested)

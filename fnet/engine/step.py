@@ -200,8 +200,10 @@ class Engine:
 
         The sums are float64, so that the difference of the mean square and the squared mean is exact to float32.
         """
-        mean, var = layer.mean.astype(np.float64), layer.var.astype(np.float64)
-        sums = len(layer.z) * np.stack([mean, var + mean * mean])
+        sums = np.zeros((2, len(layer.mean)))
+        if len(layer.z):
+            mean, var = layer.mean.astype(np.float64), layer.var.astype(np.float64)
+            sums += len(layer.z) * np.stack([mean, var + mean * mean])
         mean, square = self.processes.sum(sums) / count
         np.add(layer.x_hat, layer.mean - mean, out=layer.x_hat, casting="same_kind")
         layer.mean[:] = mean

@@ -1,7 +1,8 @@
 """Training: its configuration, the single step, the loop over epochs, and evaluation."""
 
 from fnet.training.config import OPTIMIZERS, SCHEDULES, TrainConfig, example_weights, learning_rate_schedule
-from fnet.training.evaluation import Evaluation, Transform, evaluate, recompute_state
+from fnet.training.evaluation import Evaluation, evaluate, recompute_state
+from fnet.training.examples import Transform
 from fnet.training.fit import EpochRecord, final_model, fit, is_finished, run
 from fnet.training.step import (
     Best,

@@ -1,7 +1,6 @@
 """Passes through a data set that train nothing: evaluation, and batch-norm statistics."""
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,10 +8,9 @@ from fnet import metrics, mlp, nn, tree
 from fnet.data import Dataset
 from fnet.nn import Array, BatchNormState
 from fnet.params import MLPConfig, Params, State, check_params, param_shapes
+from fnet.training.examples import Transform, check_dataset
 
-__all__ = ["Evaluation", "Transform", "evaluate", "recompute_state"]
-
-Transform: TypeAlias = Callable[[Array], Array]
+__all__ = ["Evaluation", "evaluate", "recompute_state"]
 
 CHUNK = 2**20  # elements of the widest layer evaluated at a time
 
@@ -42,9 +40,8 @@ def evaluate(
     Raises:
         TypeError, ValueError: data, params or state that do not fit.
     """
+    check_dataset("dataset", config, dataset)
     rows = len(dataset.x)
-    if len(dataset.y) != rows or rows == 0:
-        raise ValueError(f"expected features and targets of as many rows, but got {rows} and {len(dataset.y)}")
     config, params = mlp.fold_batch_norm(config, params, state)
     logits = np.empty((rows, config.num_outputs), config.dtype)
     loss = score = 0.0

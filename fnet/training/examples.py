@@ -1,6 +1,7 @@
-"""The training examples, checked where they come in, and cut into batches."""
+"""The examples that a run is trained on: checked, weighted, and gathered into batches."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,10 @@ from fnet.engine import Processes
 from fnet.nn import Array
 from fnet.params import MLPConfig
 from fnet.training.config import TrainConfig, example_weights
-from fnet.training.evaluation import Transform
 
-__all__ = ["Examples", "checked_targets", "training_examples"]
+__all__ = ["Examples", "Transform", "check_dataset", "checked_targets", "training_examples"]
+
+Transform: TypeAlias = Callable[[Array], Array]
 
 
 class Examples(NamedTuple):
@@ -28,12 +30,14 @@ class Examples(NamedTuple):
     dtype: str
 
     def batch(self, rows: npt.NDArray[np.intp], *, shared: bool = True) -> tuple[Array, Array, Array | None]:
-        """Features, targets, and the share of each example in the mean loss, of the rows that are this process's."""
+        """Features, targets, and weights in the mean loss, of those rows of a batch that this process computes."""
         own = self.processes.own(len(rows)) if shared else slice(None)
         mine = rows[own]
         x = data.gather(self.x, mine)
         if self.transform is not None:
             x = self.transform(x)
+            if x.shape != (len(mine), self.x.shape[1]):
+                raise ValueError(f"transform must keep the shape {[len(mine), self.x.shape[1]]}, but gave {[*x.shape]}")
         weights = None
         if self.weights is not None:
             weights = mlp.mean_weights(self.weights.take(rows), len(rows), self.dtype)[own]
@@ -52,7 +56,11 @@ def training_examples(
     processes: Processes,
     min_size: int,
 ) -> Examples:
-    """The examples of a data set, checked."""
+    """The examples of a data set, checked.
+
+    Raises:
+        TypeError, ValueError: data or weights that do not fit; fewer than `min_size` examples, or a single class.
+    """
     targets = checked_targets("train", config, train)
     weights = example_weights(train_config, targets, config.num_outputs, sample_weight)
     used = np.arange(len(targets)) if weights is None else np.flatnonzero(weights)
@@ -66,25 +74,36 @@ def training_examples(
 
 def checked_targets(name: str, config: MLPConfig, dataset: Dataset) -> Array:
     """Labels `[rows]`, or numbers `[rows, targets]`, of a data set that fits the config."""
+    check_dataset(name, config, dataset)
+    if config.loss == "cross_entropy":
+        return losses.check_labels(dataset.y, config.num_outputs).astype(np.intp, copy=False)
+    return mlp.loss_targets(config, dataset.y, len(dataset.x))
+
+
+def check_dataset(name: str, config: MLPConfig, dataset: Dataset) -> None:
+    """Raise a TypeError or ValueError where the types and shapes of a data set do not fit the config."""
     if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{name} must be a Dataset, but got a {type(dataset).__name__}: fnet.Dataset(x, y) makes one")
     for part, array in (("x", dataset.x), ("y", dataset.y)):
         if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"{name}.{part} must be an array, but got a {type(array).__name__}: use numpy.asarray")
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name}.{part} is a masked array, whose mask would be ignored: use its method filled")
     x, y = dataset.x, dataset.y
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"{name}.x must be numbers, but its dtype is {x.dtype}")
     if x.ndim != 2 or x.shape[1] != config.sizes[0]:
         raise ValueError(
             f"{name}.x must have shape [rows, {config.sizes[0]}] as the config says, but got {list(x.shape)}"
         )
-    if len(x) == 0 or y.ndim == 0 or len(y) != len(x):
-        raise ValueError(f"{name} must have as many labels as rows, but got {list(y.shape)} for {list(x.shape)}")
-    if config.loss == "cross_entropy":
-        return losses.check_labels(y, config.num_outputs)
-    return mlp.loss_targets(config, y, len(x))
+    if len(x) == 0:
+        raise ValueError(f"{name}.x has no rows")
+    if y.ndim == 0 or len(y) != len(x):
+        raise ValueError(f"{name}.y must have as many rows as {name}.x, {len(x)}, but its shape is {list(y.shape)}")
 
 
 def _check_finite(x: Array, rows: npt.NDArray[np.intp]) -> None:
-    """Raise a ValueError that names the row of the training data, where the features of a batch are not finite."""
+    """Raise a ValueError that names the row of the data set where the features of a batch are not finite."""
     for i, column in np.argwhere(~np.isfinite(x)):
         raise ValueError(
             f"x must be finite, but row {rows[i]} of the training data has {x[i, column]} in column {column}"

@@ -17,12 +17,12 @@ from fnet import data, metrics, random
 from fnet.data import Dataset
 from fnet.engine import ALONE, Engine, Processes
 from fnet.nn import Array
-from fnet.params import MLPConfig, Params, State
+from fnet.params import MLPConfig, Params, State, check_like, check_params
 from fnet.random import Key
 from fnet.schedules import Schedule
 from fnet.training.config import TrainConfig, learning_rate_schedule
-from fnet.training.evaluation import Evaluation, Transform, evaluate, recompute_state
-from fnet.training.examples import checked_targets, training_examples
+from fnet.training.evaluation import Evaluation, evaluate, recompute_state
+from fnet.training.examples import Transform, checked_targets, training_examples
 from fnet.training.step import (
     NO_TOTALS,
     Best,
@@ -146,7 +146,7 @@ def fit(
     init_key, order_key, step_key, statistics_key = random.split(key, 4)
     if train_state is None:
         train_state = init_train_state(init_key, config, train_config)
-    _check_resumable(train_config, train_state, len(slices))
+    _check_train_state(config, train_config, train_state, len(slices))
     largest = max(part.stop - part.start for part in slices)
     memory = Engine(config, train_config, largest, engine, examples.processes)
 
@@ -273,8 +273,18 @@ def _check_arguments(config: MLPConfig, train_config: TrainConfig, yield_every: 
                 )
 
 
-def _check_resumable(train_config: TrainConfig, train_state: TrainState, steps_per_epoch: int) -> None:
+def _check_train_state(
+    config: MLPConfig, train_config: TrainConfig, train_state: TrainState, steps_per_epoch: int
+) -> None:
+    if not isinstance(train_state, TrainState):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"train_state must be a TrainState, as fit yields it, but got a {type(train_state).__name__}; for "
+            "parameters alone: init_train_state(key, config, train_config)._replace(params=…, state=…)"
+        )
+    check_params(config, train_state.params, train_state.state)
     check_opt_state(train_config, train_state)
+    for name, moment in zip(train_state.opt_state._fields[1:], train_state.opt_state[1:], strict=True):
+        check_like(f"opt_state.{name}", train_state.params, moment, config)
     step, epoch = int(train_state.step), int(train_state.epoch)
     if not 0 <= step - epoch * steps_per_epoch <= steps_per_epoch:
         raise ValueError(

@@ -79,19 +79,27 @@ class NonFiniteLossError(FloatingPointError):
 
 def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | None = None) -> TrainState:
     """The state before the first step, with parameters from `fnet.init(key, config)`."""
-    return _new_train_state(*params.init(key, config), train_config or TrainConfig())
+    train_config = train_config or TrainConfig()
+    new_params, state = params.init(key, config)
+    opt_init = optim.adam_init if train_config.optimizer == "adam" else optim.sgd_init
+    return _new_train_state(new_params, state, opt_init(new_params), train_config)
 
 
 def train_state_shapes(config: MLPConfig, train_config: TrainConfig) -> TrainState:
-    """A state with the right shapes and dtypes, all 0: for `fnet.checkpoint.load`."""
-    return _new_train_state(*params.param_shapes(config), train_config)
+    """A state with the right shapes and dtypes, all 0 and without memory: for `fnet.checkpoint.load`."""
+    zeros, state = params.param_shapes(config)
+    count = np.int64(0)
+    opt_state = AdamState(count, zeros, zeros) if train_config.optimizer == "adam" else SGDState(count, zeros)
+    return _new_train_state(zeros, state, opt_state, train_config)
 
 
-def _new_train_state(params: Params, state: State, train_config: TrainConfig) -> TrainState:
+def _new_train_state(
+    params: Params, state: State, opt_state: AdamState | SGDState, train_config: TrainConfig
+) -> TrainState:
     return TrainState(
         params=params,
         state=state,
-        opt_state=optim.adam_init(params) if train_config.optimizer == "adam" else optim.sgd_init(params),
+        opt_state=opt_state,
         best=Best(params, state, np.float64(math.inf), np.int64(0)) if train_config.tracks_best else None,
         totals=NO_TOTALS,
         step=np.int64(0),

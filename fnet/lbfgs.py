@@ -1,0 +1,273 @@
+"""L-BFGS: Nocedal & Wright (2006), *Numerical Optimization*, chapters 3 and 7, for any pytree of float arrays.
+
+It minimizes a function that is the same at each call, such as the loss of all rows without dropout. The equation
+numbers and the algorithms are those of the book.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from fnet import tree
+from fnet.nn import Array
+from fnet.tree import PyTree
+
+__all__ = ["LBFGSState", "ValueAndGrad", "lbfgs_init", "lbfgs_update", "two_loop_recursion"]
+
+P = TypeVar("P")
+ValueAndGrad: TypeAlias = Callable[[P], tuple[Any, P]]
+
+
+class LBFGSState(NamedTuple):
+    """State of L-BFGS for n parameters in the order of `tree.ravel`; of the pairs (s, y), the newest is the last."""
+
+    count: np.int64  # pyright: ignore[reportIncompatibleMethodOverride]  # []; steps so far
+    s: Array  # [memory_size, n]; steps x_{k+1} - x_k
+    y: Array  # [memory_size, n]; changes of the gradient g_{k+1} - g_k
+    rho: Array  # [memory_size]; 1 / (y_k . s_k), or 0 where there is no pair
+    value: np.float64  # []; at params; infinite before the first update
+    grads: Array  # [n]; at params; infinite before the first update
+    grad_norm: np.float64  # []; Euclidean norm of grads; infinite before the first update
+    evaluations: np.int64  # []; calls of value_and_grad so far
+    failed: np.bool_  # []; the last update found no step, and another would find none
+
+
+def lbfgs_init(params: PyTree, memory_size: int = 10) -> LBFGSState:
+    """The state before the first update: no pairs, and no value yet.
+
+    Args:
+        params: a tree of float arrays.
+        memory_size: how many pairs are kept, m in the book; 3 to 20 are usual.
+
+    Raises:
+        ValueError: no room for a pair, or parameters that are not floats; says where.
+    """
+    if memory_size < 1:
+        raise ValueError(f"memory_size must be 1 or more, but got {memory_size}")
+    for path, leaf in tree.flatten_with_path(params)[0]:
+        if np.asarray(leaf).dtype.kind != "f":
+            raise ValueError(f"parameters must be floats, but {path or 'the root'} is {_describe(leaf)}")
+    x, _ = tree.ravel(params)
+    history, rho, grads = tree.freeze(
+        (np.zeros((memory_size, x.size), x.dtype), np.zeros(memory_size, x.dtype), np.full_like(x, math.inf))
+    )
+    unknown, none = np.float64(math.inf), np.int64(0)
+    return LBFGSState(none, history, history, rho, unknown, grads, unknown, none, np.bool_(False))
+
+
+@np.errstate(all="ignore")  # a trial step may be far too long, and is then not taken
+def lbfgs_update(
+    value_and_grad: ValueAndGrad[P],
+    params: P,
+    opt_state: LBFGSState,
+    *,
+    c1: float = 1e-4,
+    c2: float = 0.9,
+    max_linesearch_steps: int = 20,
+) -> tuple[P, LBFGSState]:
+    """A step of L-BFGS: Nocedal & Wright (2006), Algorithm 7.5.
+
+    With the value f and the gradient g at the parameters x, and H, the approximation to the inverse Hessian that the
+    pairs of the state stand for (Algorithm 7.4)::
+
+        p = -H g
+        x <- x + a p
+
+    with a step size a that meets the strong Wolfe conditions (3.7), found by Algorithms 3.5 and 3.6::
+
+        f(x + a p) <= f(x) + c1 a g.p
+        |g(x + a p).p| <= c2 |g.p|
+
+    A trial where the value or the gradient is not finite counts as too long. If the trials run out, or the rest of
+    the interval would change f by less than its rounding error, the lowest point that meets the first condition is
+    taken. If there is none, the pairs are forgotten and the search is repeated along -g; if there is none again,
+    params are returned as they were, and `failed` is true. So it ends at the latest where rounding hides what is left
+    to gain, at a gradient of about `sqrt(eps |f| L)` with the curvature L and the eps of the dtype.
+
+    >>> def value_and_grad(x):
+    ...     return float((x - 3) @ (x - 3)), 2 * (x - 3)
+    >>> x = np.zeros(2)
+    >>> opt_state = lbfgs_init(x)
+    >>> while opt_state.grad_norm > 1e-6 and not opt_state.failed:
+    ...     x, opt_state = lbfgs_update(value_and_grad, x, opt_state)
+    >>> x, int(opt_state.evaluations)
+    (array([3., 3.]), 3)
+
+    Args:
+        value_and_grad: a pure function from params to a number and its gradient, a tree as params; the same at each
+            update.
+        params, opt_state: from the last update; or any params, and `lbfgs_init(params)`.
+        c1, c2: of the Wolfe conditions, 0 < c1 < c2 < 1.
+        max_linesearch_steps: trials of one search.
+
+    Raises:
+        TypeError: the value is not a number.
+        ValueError: an argument out of range, a state of other parameters, or a gradient that is not as params; says
+            where.
+    """
+    if not 0 < c1 < c2 < 1:
+        raise ValueError(f"expected 0 < c1 < c2 < 1, but got c1={c1} and c2={c2}")
+    if max_linesearch_steps < 1:
+        raise ValueError(f"max_linesearch_steps must be 1 or more, but got {max_linesearch_steps}")
+    x, unravel = tree.ravel(params)
+    if x.shape != opt_state.grads.shape or x.dtype != opt_state.grads.dtype:
+        raise ValueError(
+            f"params are {_describe(x)}, but opt_state is of {_describe(opt_state.grads)}; "
+            "begin with lbfgs_init(params)"
+        )
+    if opt_state.evaluations == 0:
+        value, g = _evaluate(value_and_grad, params, x.dtype)
+        opt_state = opt_state._replace(value=np.float64(value), grads=g, grad_norm=_norm(g), evaluations=np.int64(1))
+    if opt_state.grad_norm == 0:
+        return params, opt_state
+
+    g, s, y, rho = opt_state.grads, opt_state.s, opt_state.y, opt_state.rho
+    gamma = 1 / float(rho[-1] * (y[-1] @ y[-1])) if rho[-1] else 1 / float(opt_state.grad_norm)  # (7.20); a unit step
+    p = -two_loop_recursion(g, s, y, rho, gamma)
+
+    def phi(step: float) -> _Point:
+        trial = unravel(x + step * p)
+        value, grads = _evaluate(value_and_grad, trial, x.dtype)
+        slope = float(grads @ p)
+        return _Point(step, value if math.isfinite(value) and math.isfinite(slope) else math.inf, slope, trial, grads)
+
+    start = _Point(0.0, float(opt_state.value), float(g @ p), params, g)
+    end, trials = _line_search(phi, start, c1, c2, max_linesearch_steps)
+    opt_state = opt_state._replace(evaluations=opt_state.evaluations + trials)
+    if end is start:
+        if not rho.any():
+            return params, opt_state._replace(failed=np.bool_(True))
+        opt_state = opt_state._replace(rho=tree.freeze(np.zeros_like(rho)))
+        return lbfgs_update(value_and_grad, params, opt_state, c1=c1, c2=c2, max_linesearch_steps=max_linesearch_steps)
+
+    new_s, new_y = _ravel(end.params, x.dtype) - x, end.grads - g
+    sy, yy = float(new_s @ new_y), float(new_y @ new_y)
+    if min(sy, yy) > np.finfo(x.dtype).tiny:  # (6.7): else H would not be positive definite
+        s, y, rho = _shift(s, new_s), _shift(y, new_y), _shift(rho, np.asarray(1 / sy, x.dtype))
+    return end.params, LBFGSState(
+        count=opt_state.count + 1,
+        s=s,
+        y=y,
+        rho=rho,
+        value=np.float64(end.value),
+        grads=end.grads,
+        grad_norm=_norm(end.grads),
+        evaluations=opt_state.evaluations,
+        failed=np.bool_(False),
+    )
+
+
+def two_loop_recursion(grads: Array, s: Array, y: Array, rho: Array, gamma: float) -> Array:
+    """H g for the gradient g, `[n]`: Algorithm 7.4, from H_0 = gamma I and the pairs of a state with rho not 0."""
+    pairs = [i for i in range(len(rho)) if rho[i]]
+    alpha = np.zeros_like(rho)
+    q = grads
+    for i in reversed(pairs):
+        alpha[i] = rho[i] * s[i].dot(q)
+        q = q - alpha[i] * y[i]
+    r = gamma * q
+    for i in pairs:
+        beta = rho[i] * y[i].dot(r)
+        r = r + s[i] * (alpha[i] - beta)
+    return r
+
+
+# Line search ----------------------------------------------------------------------------------------------------------
+
+
+class _Point(NamedTuple):
+    """phi(a) = f(x + a p) at a step size a."""
+
+    step: float  # a
+    value: float  # phi(a); infinite where it or the slope is not finite
+    slope: float  # phi'(a)
+    params: Any  # x + a p
+    grads: Array  # [n]
+
+
+def _line_search(
+    phi: Callable[[float], _Point], start: _Point, c1: float, c2: float, max_steps: int
+) -> tuple[_Point, int]:
+    """A point that meets the strong Wolfe conditions, or else the lowest that meets the first; and the trials made.
+
+    Algorithm 3.5 brackets a step size, Algorithm 3.6 zooms in. Here they are one loop, for their tests are the same: lo
+    is the lowest point that meets the first condition, and hi the other end of the interval, None while at infinity.
+    """
+    if not (start.slope < 0 and math.isfinite(start.value)):
+        return start, 0
+    rounding = float(np.finfo(start.grads.dtype).eps) * abs(start.value)
+    lo, hi, step, trials = start, None, 1.0, 0
+    while trials < max_steps:
+        new, trials = phi(step), trials + 1
+        if new.value > start.value + c1 * step * start.slope or new.value >= lo.value:
+            hi = new
+        elif abs(new.slope) <= -c2 * start.slope:
+            return new, trials
+        elif new.slope * (math.inf if hi is None else hi.step - lo.step) >= 0:
+            lo, hi = new, lo
+        else:
+            lo = new
+        if hi is None:
+            step = 4 * lo.step
+        elif abs(lo.slope * (hi.step - lo.step)) <= rounding:
+            break
+        else:
+            step = _interpolate(lo, hi)
+    return lo, trials
+
+
+def _interpolate(lo: _Point, hi: _Point) -> float:
+    """The minimizer of the cubic through both points and their slopes, (3.59), off the outer tenths of the interval.
+
+    Where there is no such minimizer, the middle; where hi is not finite, a tenth of the way to it.
+    """
+    width = hi.step - lo.step
+    if math.isinf(hi.value):
+        return lo.step + 0.1 * width
+    d1 = lo.slope + hi.slope - 3 * (lo.value - hi.value) / (lo.step - hi.step)
+    square = d1 * d1 - lo.slope * hi.slope
+    d2 = math.copysign(math.sqrt(square), width) if square >= 0 else math.nan
+    divisor = hi.slope - lo.slope + 2 * d2
+    share = 1 - (hi.slope + d2 - d1) / divisor if divisor else math.nan
+    return lo.step + width * (min(max(share, 0.1), 0.9) if math.isfinite(share) else 0.5)
+
+
+# Arrays ---------------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(value_and_grad: ValueAndGrad[P], params: P, dtype: Any) -> tuple[float, Array]:
+    """The value and the gradient as one array, `[n]`."""
+    value, grads = value_and_grad(params)
+    try:
+        value = float(value)
+    except TypeError:
+        raise TypeError(
+            f"value_and_grad must return (value, grads) with a number, but the value is a {type(value).__name__}; "
+            "for fnet.loss_and_grads, which returns ((loss, aux), grads), pass a function that returns (loss, grads)"
+        ) from None
+    for i, (p, g) in enumerate(tree.zip_leaves(params, grads)):
+        if np.shape(p) != np.shape(g) or np.asarray(p).dtype != np.asarray(g).dtype:
+            path = tree.flatten_with_path(params)[0][i][0] or "the root"
+            raise ValueError(f"the gradient at {path} must be {_describe(p)}, but is {_describe(g)}")
+    return value, tree.freeze(_ravel(grads, dtype))
+
+
+def _ravel(params: PyTree, dtype: Any) -> Array:
+    leaves = [np.ravel(leaf) for leaf in tree.leaves(params)]
+    return np.concatenate(leaves, dtype=dtype) if leaves else np.zeros(0, dtype)
+
+
+def _shift(old: Array, new: Array) -> Array:
+    """The oldest row goes, the newest comes."""
+    return tree.freeze(np.concatenate([old[1:], new[None]]))
+
+
+def _norm(grads: Array) -> np.float64:
+    return np.float64(tree.global_norm(grads.astype(np.float64)))  # squares of small float32 numbers would be 0
+
+
+def _describe(leaf: Any) -> str:
+    array = np.asarray(leaf)
+    return f"{array.dtype}{list(array.shape)}"
