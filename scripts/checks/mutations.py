@@ -98,7 +98,7 @@ def mutate_arrays(arrays: Mapping[str, np.ndarray], chance: random.Random) -> di
 def mutate_array(array: np.ndarray, chance: random.Random) -> np.ndarray:
     match chance.randrange(8):
         case 0:
-            return array.astype(chance.choice(DTYPES))
+            return array.astype(chance.choice(DTYPES[:-2]))  # NumPy 2.4 crashes where bytes become dates
         case 1:
             return np.frombuffer(array.tobytes() * 48, chance.choice(DTYPES))
         case 2:
