@@ -49,6 +49,7 @@ T = TypeVar("T")
 _METADATA, _SHA256 = "metadata.json", "sha256"
 _SCALARS = (bool, int, float, complex, str)
 _TEMPORARY = ".fnet-tmp"  # the suffix of files that are being written
+MAX_METADATA = 16 << 20  # bytes; parsed JSON takes several times its length
 
 
 def save(path: str | Path, tree_: PyTree, *, metadata: Mapping[str, Any] | None = None) -> None:
@@ -58,16 +59,18 @@ def save(path: str | Path, tree_: PyTree, *, metadata: Mapping[str, Any] | None 
     and after a crash at any moment, `path` is the old file or the new one, whole.
 
     Args:
-        metadata: anything that JSON can hold, for `load_metadata`.
+        metadata: anything that JSON can hold, for `load_metadata`; at most 16 MiB.
 
     Raises:
         TypeError: a leaf is not an array of numbers or strings, a number or a string; names its path.
-        ValueError: a string ends in a NUL character, which NumPy would drop; names its path.
+        ValueError: a string ends in a NUL character, which NumPy would drop; names its path. Or too many metadata.
         OSError: the file cannot be written; the old one is still there.
     """
     leaves = tree.flatten_with_path(tree_)[0]
     arrays = {_entry_name(leaf_path): _to_array(leaf_path, leaf) for leaf_path, leaf in leaves}
     note = json.dumps(dict(metadata or {}), sort_keys=True).encode()
+    if len(note) > MAX_METADATA:
+        raise ValueError(f"the metadata take {len(note)} bytes as JSON, more than {MAX_METADATA}")
     write_atomically(path, _pack(arrays, note))
 
 
@@ -116,17 +119,19 @@ def load_metadata(path: str | Path) -> dict[str, Any]:
     return read(path)[1]
 
 
-def read(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
+def read(path: str | Path, *, max_metadata: int = MAX_METADATA) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays in a file that `save` wrote, each under the name of its entry, and the metadata.
 
     Raises:
-        FileNotFoundError, PermissionError, ValueError: as `load`.
+        FileNotFoundError, PermissionError, ValueError: as `load`. Or metadata of more than `max_metadata` bytes.
     """
     arrays = npy.read_npz(path)
-    try:
-        note, stored = (arrays.pop(name).tobytes() for name in (_METADATA, _SHA256))
-    except KeyError as error:
-        raise ValueError(f"{path} is not a checkpoint of fnet: it has no entry {error}") from None
+    missing = {_METADATA, _SHA256} - arrays.keys()
+    if missing:
+        raise ValueError(f"{path} is not a checkpoint of fnet: it has no entry {min(missing)!r}")
+    if arrays[_METADATA].nbytes > max_metadata:
+        raise ValueError(f"{path}: its metadata take {arrays[_METADATA].nbytes} bytes, more than {max_metadata}")
+    note, stored = (arrays.pop(name).tobytes() for name in (_METADATA, _SHA256))
     if digest(arrays, note) != stored:
         raise ValueError(f"{path} is damaged: its SHA-256 differs from the one that was stored")
     try:

@@ -4,6 +4,7 @@ It may be an ensemble: several networks of one architecture, whose probabilities
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -31,6 +32,7 @@ __all__ = [
 
 FORMAT = "fnet model 2"
 TEMPERATURES = 1e-6, 1e6
+MAX_METADATA = 3 << 20  # bytes; parsed JSON takes up to 20 times its length
 MAX_NAME = 1000  # characters of a class name; NumPy gives each name the memory of the longest
 
 
@@ -112,7 +114,7 @@ def load_model(path: str | Path) -> Model:
         ValueError: it is damaged, or is not a model file of fnet. Or the suffix is `.safetensors`.
     """
     _check_suffix(path, "load_safetensors(path)")
-    stored, metadata = checkpoint.read(path)
+    stored, metadata = checkpoint.read(path, max_metadata=MAX_METADATA)
     model = from_metadata(path, metadata, len(stored))
     return checked(str(path), model._replace(**checkpoint.restore(path, stored, arrays(model))))
 
@@ -189,8 +191,8 @@ _TYPES: dict[str, Any] = {
     "temperature": int | float,
     "standardizer_dtype": str,
     "provenance": dict,
-    "encoder": dict | NoneType,
-    "target": str | NoneType,
+    "encoder": (dict, NoneType),
+    "target": (str, NoneType),
 }
 
 
@@ -205,10 +207,11 @@ def checked(source: str, model: Model) -> Model:
     """The model, if it is sound.
 
     It has a network; its arrays fit its config and are finite, with variances and divisors in range; it has a name for
-    each class; and its temperature is a number from 1e-6 to 1e6.
+    each class; its temperature is a number from 1e-6 to 1e6; and all but the arrays takes at most 3 MiB as JSON.
 
     Raises:
-        ValueError: it is not; says where.
+        TypeError: the provenance cannot be written as JSON.
+        ValueError: the model is not sound; says where.
     """
     config = model.config
     if config.loss != "cross_entropy":
@@ -237,6 +240,11 @@ def checked(source: str, model: Model) -> Model:
     if len(model.classes) != config.num_outputs:
         raise ValueError(f"{source}: the model has {config.num_outputs} classes, but {len(model.classes)} names")
     _check_classes(source, [_plain(name) for name in model.classes])
+    if (size := len(json.dumps(to_metadata(model)))) > MAX_METADATA:
+        raise ValueError(
+            f"{source}: classes, encoder and provenance of the model take {size} bytes as JSON, more than "
+            f"{MAX_METADATA}; are there categories or classes that nearly every row has for itself?"
+        )
     for path, leaf in tree.flatten_with_path(arrays(model))[0]:
         if not np.isfinite(leaf).all():
             raise ValueError(f"{source}: {path} of the model is not finite")

@@ -108,6 +108,14 @@ def test_a_cut_file_is_noticed(size: int, tmp_path: Path) -> None:
         checkpoint.load(path, np.arange(4.0))
 
 
+def test_metadata_are_bounded(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the metadata take \d+ bytes as JSON, more than 16777216"):
+        checkpoint.save(tmp_path / "tree.npz", (), metadata={"x": "y" * (16 << 20)})
+    checkpoint.save(tmp_path / "tree.npz", (), metadata={"x": "y" * 100})
+    with pytest.raises(ValueError, match=r"tree\.npz: its metadata take 109 bytes, more than 100"):
+        checkpoint.read(tmp_path / "tree.npz", max_metadata=100)
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", x=np.zeros(2))
     with pytest.raises(ValueError, match="not a checkpoint of fnet"):

@@ -33,4 +33,4 @@ def test_other_errors_slow_reads_and_memory_are_noticed() -> None:
     assert len(fuzz(lambda path: 1 / 0).wrong) == 3
     assert fuzz(lambda path: time.sleep(0.05)).slowest >= 0.05
     assert fuzz(lambda path: len(b"x" * (80 << 20))).memory > 70
-    assert fuzz_readers.mutate(b"good" * 10, random.Random(1)) != b"good" * 10
+    assert fuzz_readers.mutations.mutate(b"good" * 10, random.Random(1)) != b"good" * 10

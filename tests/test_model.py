@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import MLPConfig, Standardizer, checkpoint, losses, mlp, model, tree
+from fnet import MLPConfig, Standardizer, checkpoint, data, losses, mlp, model, tree
 from fnet import random as frandom
-from fnet.data import npy
+from fnet.data import EncodedColumn, Encoder, npy
 from fnet.model import Model
 from fnet.testing import assert_trees_equal
 
@@ -32,6 +32,15 @@ def classifier(
     return Model(config, networks, Standardizer(mean, std), classes, 1.5, {"note": "größer", "epochs": [3, None]})
 
 
+ENCODER = Encoder(
+    (
+        EncodedColumn("age", "numeric", median=30.0, indicator=True),
+        EncodedColumn("id", "dropped", "all distinct"),
+        EncodedColumn("sex", "categorical", levels=("f", "m")),
+    )
+)
+
+
 def features(rows: int = 9) -> Any:
     return frandom.normal(KEY, (rows, 4), "float64")
 
@@ -51,6 +60,17 @@ def test_probabilities_are_the_mean_over_the_members(members: int, batch_norm: b
     np.testing.assert_allclose(got.sum(axis=1), 1, rtol=1e-6)
     assert got.dtype == np.float32
     assert model.predict(given, x).tolist() == [given.classes[i] for i in expected.argmax(axis=1)]
+
+
+def test_a_table_is_encoded() -> None:
+    given = classifier()._replace(encoder=ENCODER)
+    table = data.from_columns({"sex": ["m", "x", "f"], "other": [1, 2, 3], "age": [40, None, 20]})
+    x = [[40, 0, 0, 1], [30, 1, 0, 0], [20, 0, 1, 0]]
+    np.testing.assert_array_equal(model.predict_proba(given, table), model.predict_proba(given, x))
+    with pytest.raises(ValueError, match="x is a table, but the model was trained on arrays"):
+        model.predict(classifier(), table)
+    with pytest.raises(ValueError, match="no column is named"):
+        model.predict(given, data.from_columns({"sex": ["m"]}))
 
 
 def test_temperature_changes_confidence_alone() -> None:
@@ -106,11 +126,14 @@ def test_bad_features(x: Any, error: type[Exception], message: str) -> None:
         {"members": 11, "classes": (7, -1, 3)},
         {"batch_norm": False, "input_dropout": 0.1, "activation": "gelu", "standardizer_dtype": "float64"},
         {"sizes": (4, 3), "dtype": "float64"},
+        {"encoder": ENCODER, "target": "class"},
     ],
     ids=str,
 )
 def test_round_trip(changes: dict[str, Any], tmp_path: Path) -> None:
-    path, given = tmp_path / "model.npz", classifier(**changes)
+    table = {name: changes[name] for name in ("encoder", "target") if name in changes}
+    changes = {name: value for name, value in changes.items() if name not in table}
+    path, given = tmp_path / "model.npz", classifier(**changes)._replace(**table)
     model.save_model(path, given)
     first = path.read_bytes()
     back = model.load_model(str(path))
@@ -242,6 +265,13 @@ def test_checked_gives_back_a_sound_model() -> None:
         ({"standardizer_dtype": "object"}, "its standardizer_dtype is 'object'"),
         ({"standardizer_dtype": "float64"}, r"\.mean is float32\[4\], but float64\[4\] is expected"),
         ({"provenance": 3}, "its provenance is 3"),
+        ({"encoder": []}, r"its encoder is \[\]"),
+        ({"encoder": {"named": True, "columns": [3]}}, "column 0 of the encoder: expected a kind of"),
+        ({"encoder": data.encoder_to_json(ENCODER), "target": 3}, "its target is 3"),
+        (
+            {"encoder": data.encoder_to_json(ENCODER._replace(columns=ENCODER.columns[:1]))},
+            "the encoder makes 2 features, but the network has 4",
+        ),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -264,6 +294,15 @@ def test_declared_layers_need_a_file_that_could_hold_them(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="cannot be 1 networks of 50000 layers"):
         model.load_model(path)
     assert time.perf_counter() - started < 1
+
+
+def test_metadata_are_bounded(tmp_path: Path) -> None:
+    path, given = tmp_path / "model.npz", classifier()
+    with pytest.raises(ValueError, match=r"provenance of the model take \d+ bytes as JSON, more than 3145728"):
+        model.save_model(path, given._replace(provenance={"x": [[]] * 900_000}))
+    checkpoint.save(path, model.arrays(given), metadata={**model.to_metadata(given), "provenance": {"x": "y" * 2**22}})
+    with pytest.raises(ValueError, match=r"its metadata take \d+ bytes, more than 3145728"):
+        model.load_model(path)
 
 
 @pytest.mark.parametrize("note", ["[]", "1", "null", '"x"', "[" * 100_000, "{}"])

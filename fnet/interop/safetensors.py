@@ -16,13 +16,14 @@ from fnet import checkpoint, tree
 from fnet.data import npy
 from fnet.interop import missing
 from fnet.interop.torch import counter_name, state_dict_names
-from fnet.model import Model, arrays, checked, from_metadata, to_metadata
+from fnet.model import MAX_METADATA, Model, arrays, checked, from_metadata, to_metadata
 from fnet.nn import Array
 
 __all__ = ["load_safetensors", "save_safetensors"]
 
 _KEY = "fnet"  # one entry for all: safetensors writes several in random order, and the same model gives the same bytes
 _DTYPES = ("F32", "F64", "I64")  # that a model has
+_MAX_HEADER = 4 * MAX_METADATA  # bytes; the metadata as a string in JSON, and the names of the tensors
 
 
 def save_safetensors(path: str | Path, model: Model) -> None:
@@ -54,6 +55,8 @@ def load_safetensors(path: str | Path) -> Model:
     """
     tensors, metadata = _read(path)
     try:
+        if len(metadata[_KEY]) > MAX_METADATA:
+            raise ValueError
         note: Any = json.loads(metadata[_KEY])
         stored = note.pop("sha256")
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
@@ -105,7 +108,10 @@ def _read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
         from safetensors import SafetensorError, safe_open
     except ImportError:
         raise missing("the safetensors format", "safetensors", "safetensors") from None
-    npy.open_regular(path).close()
+    with npy.open_regular(path) as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > _MAX_HEADER:
+        raise ValueError(f"{path} is not a safetensors file of a model: its header takes {header} bytes")
     try:
         opened: Any = safe_open(path, framework="numpy")
         with opened as file:

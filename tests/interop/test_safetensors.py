@@ -10,6 +10,7 @@ import pytest
 
 import fnet
 from fnet import MLPConfig, Standardizer, model, tree
+from fnet.data import EncodedColumn, Encoder
 from fnet.interop import safetensors as interop
 from fnet.interop.safetensors import load_safetensors, save_safetensors
 from fnet.interop.torch import sequential
@@ -59,6 +60,8 @@ def parts(path):
 )
 def test_round_trip(tmp_path, changes):
     path, original = tmp_path / "model.safetensors", classifier(**changes)
+    columns = tuple(EncodedColumn(name, "numeric", median=0.1) for name in "abcd")
+    original = original._replace(encoder=Encoder(columns), target="class")
     save_safetensors(path, original)
     back = load_safetensors(path)
     assert_trees_equal((back.members, back.standardizer), (original.members, original.standardizer))
@@ -211,6 +214,18 @@ def test_metadata_that_describe_another_model(changes, message, tmp_path):
     with pytest.raises(ValueError, match=rf"model\.safetensors.*{message}"):
         load_safetensors(path)
     assert time.perf_counter() - started < 1
+
+
+def test_metadata_are_bounded(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_safetensors(path, classifier())
+    tensors, note = parts(path)
+    for size, message in ((4 << 20, "no metadata such as"), (13 << 20, r"its header takes 13\d+ bytes")):
+        write(path, tensors, {**note, "provenance": {"x": "y" * size}})
+        with pytest.raises(ValueError, match=rf"model\.safetensors is not a .*: .*{message}"):
+            load_safetensors(path)
+    with pytest.raises(ValueError, match="classes, encoder and provenance of the model take"):
+        save_safetensors(path, classifier()._replace(provenance={"x": "y" * (4 << 20)}))
 
 
 def test_models_that_are_not_sound_are_not_saved(tmp_path):
