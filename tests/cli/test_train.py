@@ -329,7 +329,7 @@ def test_predictions_are_those_of_the_model(tmp_path: Path, fnet_command: Fnet) 
 
 @pytest.mark.parametrize("valid_size", ["0", "0.1"])
 def test_a_preset_that_calibrates_says_so_where_it_cannot(valid_size: str, tmp_path: Path, fnet_command: Fnet) -> None:
-    options = ["--hidden", "8", "--epochs", "2", "--no-pictures", "--valid-size", valid_size, "--out", tmp_path]
+    options = ["--hidden", "16", "--epochs", "12", "--no-pictures", "--valid-size", valid_size, "--out", tmp_path]
     result = succeeds(fnet_command("train", "--preset", "chen-wu-large", *options))
     said = "the temperature is not fitted: there are no validation data" in result.out.splitlines()
     assert said == (valid_size == "0")
