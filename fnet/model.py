@@ -189,8 +189,8 @@ _TYPES: dict[str, Any] = {
     "temperature": int | float,
     "standardizer_dtype": str,
     "provenance": dict,
-    "encoder": dict | NoneType,
-    "target": str | NoneType,
+    "encoder": (dict, NoneType),
+    "target": (str, NoneType),
 }
 
 
