@@ -34,7 +34,7 @@ Key: TypeAlias = npt.NDArray[np.uint64]
 Shape: TypeAlias = int | Sequence[int]
 
 # The third word: a purpose in two bits, a number in the other 62.
-_DRAW, _SPLIT, _FOLD_IN, _FOLD_IN_PART = range(4)
+DRAW, SPLIT, FOLD_IN, FOLD_IN_PART = range(4)
 _NUMBER_BITS = 62
 _DISCARDED = 6  # words, after NumPy's 12
 _UINT64 = np.dtype(np.uint64)
@@ -67,7 +67,7 @@ def split(key: Key, num: int = 2) -> tuple[Key, ...]:
         TypeError, ValueError: `num` is not an integer, or negative; `key` is not a key.
     """
     num = _natural("num", num)
-    return tuple(_read_only(_words(_sfc64(key, _SPLIT), 2 * num)).reshape(num, 2))
+    return tuple(_read_only(_words(_sfc64(key, SPLIT), 2 * num)).reshape(num, 2))
 
 
 def fold_in(key: Key, data: int) -> Key:
@@ -81,9 +81,9 @@ def fold_in(key: Key, data: int) -> Key:
     """
     data = _natural("data", data)
     while data >> _NUMBER_BITS:
-        key = _words(_sfc64(key, _FOLD_IN_PART, data % 2**_NUMBER_BITS), 2)
+        key = _words(_sfc64(key, FOLD_IN_PART, data % 2**_NUMBER_BITS), 2)
         data >>= _NUMBER_BITS
-    return _read_only(_words(_sfc64(key, _FOLD_IN, data), 2))
+    return _read_only(_words(_sfc64(key, FOLD_IN, data), 2))
 
 
 def bits(key: Key, shape: Shape = (), dtype: npt.DTypeLike = "uint32") -> npt.NDArray[Any]:
@@ -209,7 +209,7 @@ class _Seed(ISeedSequence):
 
 def _bit_generator(key: Key) -> np.random.SFC64:
     """The generator of every draw; `fnet.testing.check_key_reuse` watches it."""
-    return _sfc64(key, _DRAW)
+    return _sfc64(key, DRAW)
 
 
 def _sfc64(key: Key, purpose: int, number: int = 0) -> np.random.SFC64:

@@ -16,12 +16,38 @@ from fnet.engine import numpy_kernels
 from fnet.engine.memory import Hidden
 from fnet.nn import Array
 from fnet.params import MLPConfig
+from fnet.random import DRAW, FOLD_IN, Key
 
 __all__ = ["Kernels"]
 
 jit: Any = numba.njit(
     cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
 )
+
+
+# Random bits ----------------------------------------------------------------------------------------------------------
+
+
+@jit
+def sfc64(a, b, c, words):
+    """The words of `numpy.random.SFC64` seeded with a, b and c, after the 18 that `fnet.random` discards."""
+    one, d = np.uint64(1), np.uint64(1)
+    for i in range(-18, words.size):
+        word = a + b + d
+        d += one
+        a = b ^ (b >> np.uint64(11))
+        b = c + (c << np.uint64(3))
+        c = ((c << np.uint64(24)) | (c >> np.uint64(40))) + word
+        if i >= 0:
+            words[i] = word
+
+
+@jit
+def step_bits(key, step, words):
+    """`random.bits(random.fold_in(key, step), …)`."""
+    folded = np.empty(2, np.uint64)
+    sfc64(key[0], key[1], (np.uint64(step) << np.uint64(2)) | np.uint64(FOLD_IN), folded)
+    sfc64(folded[0], folded[1], np.uint64(DRAW), words)
 
 
 # Batch norm -----------------------------------------------------------------------------------------------------------
@@ -63,7 +89,9 @@ def inverse_std(var, eps, inv_std):
 
 
 @jit
-def norm_fwd(v, var, eps, inv_std, x_hat, y):
+def norm_fwd(z, v, mean, var, pooled, eps, inv_std, x_hat, y):
+    if not pooled:
+        batch_stats(z, mean, var, x_hat)
     inverse_std(var, eps, inv_std)
     for i in range(x_hat.shape[0]):
         for j in range(x_hat.shape[1]):
@@ -73,7 +101,9 @@ def norm_fwd(v, var, eps, inv_std, x_hat, y):
 
 
 @jit
-def norm_relu_fwd(v, var, eps, inv_std, x_hat, leak, bits, threshold, kept, h, slope):
+def norm_relu_fwd(z, v, mean, var, pooled, eps, inv_std, x_hat, leak, bits, threshold, kept, h, slope):
+    if not pooled:
+        batch_stats(z, mean, var, x_hat)
     inverse_std(var, eps, inv_std)
     zero, one, leak, kept = h.dtype.type(0), h.dtype.type(1), h.dtype.type(leak), h.dtype.type(kept)
     leaky = leak != zero
@@ -130,8 +160,8 @@ def dropout_fwd(x, bits, threshold, kept, y, mask):
 
 
 @jit
-def norm_slope_bwd(z, x_hat, slope, dv):
-    """Through dropout and activation, and the sums over the batch that the batch norm needs."""
+def norm_slope_bwd(z, x_hat, slope, v, inv_std, dv, pooled):
+    """Through dropout and activation, the sums over the batch, and unless they are yet to be pooled the batch norm."""
     dv[:] = 0
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
@@ -139,6 +169,8 @@ def norm_slope_bwd(z, x_hat, slope, dv):
             z[i, j] = d
             dv[0, j] += d * x_hat[i, j]
             dv[1, j] += d
+    if not pooled:
+        norm_bwd(z, x_hat, v, inv_std, dv, z.shape[0])
 
 
 @jit
@@ -353,6 +385,14 @@ class Kernels(numpy_kernels.Kernels):
     def __init__(self, config: MLPConfig, label_smoothing: float, batch_size: int) -> None:
         super().__init__(config, label_smoothing, batch_size)
         self.quantiles = np.asarray(config.quantiles, config.dtype)
+        self.words = np.empty(0, np.uint64)
+
+    def step_bits(self, key: Key, step: int, size: int) -> Array:
+        if 4 * len(self.words) < size:
+            self.words = np.empty(-(-size // 4), np.uint64)
+        words = self.words[: -(-size // 4)]
+        step_bits(key, step, words)
+        return words.view(np.uint16)
 
     def batch_stats(self, a: Hidden) -> None:
         batch_stats(a.z, a.mean, a.var, a.x_hat)
@@ -361,13 +401,13 @@ class Kernels(numpy_kernels.Kernels):
         new = 1 - nn.BATCH_NORM_MOMENTUM
         running_stats(running, batch, nn.BATCH_NORM_MOMENTUM, new, new * count / (count - 1))
 
-    def norm_act_fwd(self, a: Hidden, bits: Array) -> None:
-        activation, eps = self.config.activation, nn.BATCH_NORM_EPS
-        if activation in LEAKS:
-            leak = LEAKS[activation]
-            norm_relu_fwd(a.v, a.var, eps, a.inv_std, a.x_hat, leak, bits, self.threshold, self.kept, a.h, a.slope)
+    def norm_act_fwd(self, a: Hidden, bits: Array, pooled: bool) -> None:
+        stats = a.z, a.v, a.mean, a.var, pooled, nn.BATCH_NORM_EPS, a.inv_std, a.x_hat
+        if self.config.activation in LEAKS:
+            leak = LEAKS[self.config.activation]
+            norm_relu_fwd(*stats, leak, bits, self.threshold, self.kept, a.h, a.slope)
             return
-        norm_fwd(a.v, a.var, eps, a.inv_std, a.x_hat, a.z)
+        norm_fwd(*stats, a.z)
         self._act_fwd(a, bits)
 
     def bias_act_fwd(self, a: Hidden, bits: Array) -> None:
@@ -387,8 +427,8 @@ class Kernels(numpy_kernels.Kernels):
             (np.expm1 if kind in (ELU, SELU) else np.tanh)(t, out=t)
         after(kind, a.z, t, bits, self.threshold, self.kept, a.h, a.slope)
 
-    def norm_act_bwd(self, a: Hidden) -> None:
-        norm_slope_bwd(a.z, a.x_hat, a.slope, a.dv)
+    def norm_act_bwd(self, a: Hidden, pooled: bool) -> None:
+        norm_slope_bwd(a.z, a.x_hat, a.slope, a.v, a.inv_std, a.dv, pooled)
 
     def bias_act_bwd(self, a: Hidden) -> None:
         bias_slope_bwd(a.z, a.slope, a.dv)

@@ -6,10 +6,11 @@ transcendental activations) is computed by the functions there.
 
 import numpy as np
 
-from fnet import metrics, mlp, nn
+from fnet import metrics, mlp, nn, random
 from fnet.engine.memory import Hidden, aligned
 from fnet.nn import Array
 from fnet.params import MLPConfig
+from fnet.random import Key
 
 __all__ = ["Kernels"]
 
@@ -26,6 +27,10 @@ class Kernels:
         self.classes = np.arange(config.num_outputs)
         self.starts = np.arange(batch_size) * config.num_outputs
         self.chunks = aligned((2, CHUNK), config.dtype)
+
+    def step_bits(self, key: Key, step: int, size: int) -> Array:
+        """Random bits of a step, at least `size` of 16 each; the next call may overwrite them."""
+        return random.bits(random.fold_in(key, step), size, np.uint16)
 
     # Batch norm
 
@@ -46,8 +51,10 @@ class Kernels:
         batch *= np.array([[new], [new * count / (count - 1)]], batch.dtype)
         running += batch
 
-    def norm_act_fwd(self, a: Hidden, bits: Array) -> None:
-        """Batch norm, activation and dropout: h, and x_hat, slope and mask."""
+    def norm_act_fwd(self, a: Hidden, bits: Array, pooled: bool) -> None:
+        """Batch norm, activation and dropout: h, and x_hat, slope and mask; the statistics too, unless `pooled`."""
+        if not pooled:
+            self.batch_stats(a)
         np.add(a.var, nn.BATCH_NORM_EPS, out=a.inv_std)
         np.sqrt(a.inv_std, out=a.inv_std)
         np.divide(1, a.inv_std, out=a.inv_std)
@@ -88,11 +95,13 @@ class Kernels:
             np.multiply(a.z, a.mask, out=a.z)
         np.multiply(a.z, a.slope, out=a.z)
 
-    def norm_act_bwd(self, a: Hidden) -> None:
-        """Through dropout and activation, from the cotangent of h in z to that of y; dscale and dbias."""
+    def norm_act_bwd(self, a: Hidden, pooled: bool) -> None:
+        """From the cotangent of h in z to that of the linear map, or if sums are `pooled` first, to that of y; dv."""
         self._act_bwd(a)
         np.add.reduce(np.multiply(a.z, a.x_hat, out=a.scratch), axis=0, out=a.dv[0])
         np.add.reduce(a.z, axis=0, out=a.dv[1])
+        if not pooled:
+            self.norm_bwd(a, a.dv, len(a.z))
 
     def bias_act_bwd(self, a: Hidden) -> None:
         """Through dropout and activation, from the cotangent of h in z to that of y; db."""

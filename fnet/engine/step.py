@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fnet import nn, random, tree
 from fnet.engine.memory import Hidden, aligned, copied, fill, flat_params, hidden_layers, statistics
@@ -116,7 +115,7 @@ class Engine:
         return copied(self.params.params), copied(self.running.state), kind(np.int64(self.count), *moments)
 
     def step(
-        self, x: Array, targets: Array, weights: Array | None, key: Key, count: int | None = None
+        self, x: Array, targets: Array, weights: Array | None, key: Key, step: int, count: int | None = None
     ) -> tuple[float, float]:
         """One step, as `fnet.train_step`, and the loss and the sum of the scores of the batch.
 
@@ -126,21 +125,21 @@ class Engine:
             x: `[n, features]`, this process's rows of the batch, in the dtype of the config.
             targets: `[n]` labels, or `[n, targets]` numbers in the dtype of the config.
             weights: `[n]`, the share of each example in the loss of the batch; None: all equal.
-            key: of the step.
+            key, step: the noise is that of the key `fnet.random.fold_in(key, step)`.
             count: the examples of the batch over all processes; None: n.
         """
         count = len(x) if count is None else count
         kernels, shared = self.kernels, self.processes.size > 1
         hidden, z, equal = self.views.get((len(x), count)) or self._views(len(x), count)
-        x, bits = self._noise(x, key, count)
+        x, bits = self._noise(x, key, step, count)
         h = x
         for layer, layer_bits in zip(hidden, bits, strict=True):
             np.dot(h, layer.w, out=layer.z)
             if self.config.batch_norm:
-                kernels.batch_stats(layer)
                 if shared:
+                    kernels.batch_stats(layer)
                     self._pool(layer, count)
-                kernels.norm_act_fwd(layer, layer_bits)
+                kernels.norm_act_fwd(layer, layer_bits, shared)
             else:
                 kernels.bias_act_fwd(layer, layer_bits)
             h = layer.h
@@ -156,8 +155,9 @@ class Engine:
             np.dot(z, self.params.weights[i + 1].T, out=layer.z)
             z = layer.z
             if self.config.batch_norm:
-                kernels.norm_act_bwd(layer)
-                kernels.norm_bwd(layer, self.processes.sum(layer.dv), count)
+                kernels.norm_act_bwd(layer, shared)
+                if shared:
+                    kernels.norm_bwd(layer, self.processes.sum(layer.dv), count)
             else:
                 kernels.bias_act_bwd(layer)
             np.dot((hidden[i - 1].h if i else x).T, z, out=layer.dw)
@@ -176,21 +176,24 @@ class Engine:
         self.views[n, count] = [layer.rows(n) for layer in self.hidden], self.outputs[:n], equal
         return self.views[n, count]
 
-    def _noise(self, x: Array, key: Key, count: int) -> tuple[Array, list[npt.NDArray[np.uint16]]]:
+    def _noise(self, x: Array, key: Key, step: int, count: int) -> tuple[Array, list[Array]]:
         """The features with the noise of the step, and the bits for the dropout of each layer."""
-        config, own = self.config, self.processes.own(count)
+        config, own, size = self.config, self.processes.own(count), count * sum(self.widths)
+        draw: Array = self.no_bits
         if self.train_config.input_noise:
-            noise_key, key = random.split(key)
+            noise_key, key = random.split(random.fold_in(key, step))
             noise = random.normal(noise_key, (count, x.shape[1]), x.dtype)
             x = x + self.train_config.input_noise * noise[own]
-        bits: list[npt.NDArray[np.uint16]] = []
-        if self.widths:
-            draw, start = random.bits(key, count * sum(self.widths), np.uint16), 0
-            for width in self.widths:
-                bits.append(draw[start : start + count * width].reshape(count, width)[own])
-                start += count * width
-            if config.input_dropout:
-                x, _ = nn.dropout_fwd(bits.pop(0), config.input_dropout, x)
+            draw = random.bits(key, size, np.uint16)
+        elif size:
+            draw = self.kernels.step_bits(key, step, size)
+        bits: list[Array] = []
+        start = 0
+        for width in self.widths:
+            bits.append(draw[start : start + count * width].reshape(count, width)[own])
+            start += count * width
+        if config.input_dropout:
+            x, _ = nn.dropout_fwd(bits.pop(0), config.input_dropout, x)
         if not config.dropout:
             bits = [self.no_bits[: len(x) * width].reshape(-1, width) for width in config.hidden_sizes]
         return x, bits

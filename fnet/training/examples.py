@@ -31,7 +31,7 @@ class Examples(NamedTuple):
 
     def batch(self, rows: npt.NDArray[np.intp], *, shared: bool = True) -> tuple[Array, Array, Array | None]:
         """Features, targets, and weights in the mean loss, of those rows of a batch that this process computes."""
-        own = self.processes.own(len(rows)) if shared else slice(None)
+        own = self.processes.own(len(rows)) if shared and self.processes.size > 1 else slice(None)
         mine = rows[own]
         x = data.gather(self.x, mine)
         if self.transform is not None:

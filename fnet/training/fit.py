@@ -166,7 +166,7 @@ def fit(
         while position < len(slices) and not stopping:
             rows = order[slices[position]]
             x, targets, weights = examples.batch(rows)
-            loss, score = memory.step(x, targets, weights, random.fold_in(step_key, step), len(rows))
+            loss, score = memory.step(x, targets, weights, step_key, step, len(rows))
             if not math.isfinite(loss):
                 raise NonFiniteLossError(loss, step + 1, int(train_state.epoch) + 1, unload())
             losses_sum, scores_sum, count = losses_sum + loss * len(rows), scores_sum + score, count + len(rows)
