@@ -199,7 +199,8 @@ def test_integers_beyond_float32_are_exact() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "d.csv is empty"), ("\n \n", "is empty"), ("a,b\n", "has a header, but no rows"),
+        ("", "d.csv is empty"), ("\n \n", "is empty"),
+        ("a,b\n", "has a header, but no rows; if the first row is data, say header=False"),
         ("a,b,a\n1,2,3\n", "columns 1 and 3 are both named 'a'"),
         ("a,b\n1,2\n1\n", "line 3: expected 2 columns, but got 1"),
         ("a,b\n1,2\n\n1,2,3\n", "line 4: expected 2 columns, but got 3"), ('a,b\n1,"x\n', "line 2: not a table"),
@@ -210,9 +211,10 @@ def test_integers_beyond_float32_are_exact() -> None:
         (gzip.compress(b"a,b\n1,2\n")[:-9], "cut short: its gzip data has no end"),
         (gzip.compress(b"a,b\n1,2\n")[:12] + b"xxxxxxxxxxxxx", "damaged or not a gzip file"),
         (",".join(f"c{i}" for i in range(70_000)) + "\n" + "1," * 69_999 + "1\n", "70000 columns are more than the"),
+        ("a,b\r1,x\r2,y\r", "line 1: a carriage return within a line; if it ends one, save the file with line ends"),
         ('a,b\n1,"x\n2,y\n3,z\n', r"line 4: .* \(the row begins on line 2; is a quote left open\?\)"),
     ],
-    ids=range(18),
+    ids=range(19),
 )  # fmt: skip
 def test_what_is_not_a_table_is_an_error_that_says_why(text: str | bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
