@@ -103,7 +103,12 @@ def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -
     counted = positions and offset < 1 and not all(go_on)
     if counted and len(numbers) >= 8:
         return True
-    if above_numbers or (above_classes and len(numbers) > 1 and len(below) >= 4) or (counted and len(numbers) >= 4):
+    if (
+        above_numbers
+        or (above_fractions and any(is_name))
+        or (above_classes and len(numbers) > 1 and len(below) >= 4)
+        or (counted and len(numbers) >= 4)
+    ):
         raise ValueError(
             f"{source}, line 1: {', '.join(map(shown, first[:6]))}{', …' if len(first) > 6 else ''} may be the names "
             "of the columns or a row of data; say header=True or header=False (--header yes or --header no)"

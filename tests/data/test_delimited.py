@@ -119,7 +119,12 @@ def test_a_header_is_recognised_by_the_types_of_the_columns_below(text: str, hea
 
 @pytest.mark.parametrize(
     "text",
-    ["1,x,a\n2,3,b\n", "0,1,2,3\n3,1,2,0\n1,3,0,2\n", "2019,2020,label\n7,3,a\n4,5,b\n3,3,a\n4,1,b\n"],
+    [
+        "1,x,a\n2,3,b\n",
+        "0,1,2,3\n3,1,2,0\n1,3,0,2\n",
+        "2019,2020,label\n7,3,a\n4,5,b\n3,3,a\n4,1,b\n",
+        "0,label\n.5,a\n.1,b\n",
+    ],
 )
 def test_a_row_that_may_be_a_header_or_data_is_asked_about(text: str) -> None:
     with pytest.raises(

@@ -154,6 +154,9 @@ def test_labels_of_a_table_to_score() -> None:
     table = read("label,a\n7,1\n9,2\n7,3\n")
     assert labels_of(table, "label", (7, 8, 9)).tolist() == [0, 2, 0]
     assert labels_of(read("a,label\n1,007\n2,7\n"), "label", ("007", "7")).tolist() == [0, 1]
+    assert labels_of(read("a,label\n1,8.0\n2,7\n3,9\n"), "label", (7, 8, 9)).tolist() == [1, 0, 2]
+    with pytest.raises(ValueError, match=r"line 2, column 'label': .* but got '7.5'"):
+        labels_of(read("a,label\n1,7.5\n2,7\n"), "label", (7, 8))
     with pytest.raises(
         ValueError, match=r"line 3, column 'label': expected one of the classes '7', '8', but got '9'; .* 1 of 3"
     ):
