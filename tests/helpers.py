@@ -1,7 +1,9 @@
-"""What several tests need: a small network, small data sets, the steps of `fit` one by one, optional libraries."""
+"""What several tests need: a small network, small data sets, the steps of `fit` one by one, optional libraries,
+tables in a text."""
 
 import dataclasses
 import importlib.util
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 import fnet
 from fnet import Dataset, MLPConfig, Params, State, TrainConfig, TrainState, data, random, tree
+from fnet.data import Table, read_table
 from fnet.nn import BatchNormState
 from fnet.testing import assert_trees_equal
 from fnet.training import example_weights
@@ -95,3 +98,25 @@ def steps_of_fit(
             sample_weight=None if weights is None else weights[batch],
         )
     return train_state
+
+
+def read_text(content: str | bytes, **options: Any) -> Table:
+    """The table in a text, as if it stood in a file d.csv."""
+    file = io.BytesIO(content.encode() if isinstance(content, str) else content)
+    file.name = "d.csv"
+    return read_table(file, **options)
+
+
+def cells_of(table: Table) -> list[list[Any]]:
+    """The columns of a table as Python values: numbers, texts, None where missing."""
+    return [
+        [None if value != value else value for value in column.values.tolist()]
+        if column.levels is None
+        else [None if value < 0 else column.levels[value] for value in column.values.tolist()]
+        for column in table.columns
+    ]
+
+
+def names_of(table: Table) -> list[str]:
+    """The names of the columns of a table."""
+    return [column.name for column in table.columns]

@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from fnet.data.cells import shown
+from fnet.data.cells import counted, shown
 from fnet.data.growing import Buffer, Growing
 from fnet.data.header import Layout, find_layout, has_header
 from fnet.data.lines import Lines, opened
@@ -79,7 +79,7 @@ def read_table(
             if not builder.add_fast(lines):
                 builder.add(*_rows(lines, layout.delimiter, most))
     if not builder.rows:
-        raise ValueError(f"{name} has a header, but no rows")
+        raise ValueError(f"{name} has a header, but no rows; if the first row is data, say header=False (--header no)")
     table = builder.table(named, target)
     if target is not None:
         column_named(table, target)
@@ -116,7 +116,10 @@ def _rows(lines: Lines, delimiter: str, most: int) -> tuple[list[list[str]], Seq
         line = lines.number if quotes else first + reader.line_num
         begin = (numbers[-1] if numbers else first) + 1
         hint = f" (the row begins on line {begin}; is a quote left open?)" if quotes and begin < line else ""
-        raise ValueError(f"{lines.source}, line {line}: not a table of delimited text: {error}{hint}") from None
+        what = f"not a table of delimited text: {error}{hint}"
+        if "new-line character" in str(error):
+            what = "a carriage return within a line; if it ends one, save the file with line ends of Unix or Windows"
+        raise ValueError(f"{lines.source}, line {line}: {what}") from None
     kept = [i for i, row in enumerate(rows) if len(row) > 1 or "".join(row).strip()]
     if len(kept) < len(rows):
         rows, numbers = [rows[i] for i in kept], [numbers[i] for i in kept]
@@ -136,7 +139,7 @@ class _Builder:
         for row, line in zip(rows, lines, strict=True):
             if len(row) != len(self.columns):
                 raise ValueError(
-                    f"{self.source}, line {line}: expected {len(self.columns)} columns, but got {len(row)}"
+                    f"{self.source}, line {line}: expected {counted(len(self.columns), 'column')}, but got {len(row)}"
                 )
         for i, cells in enumerate(zip(*rows, strict=True)):
             column = self.columns[i]
@@ -153,11 +156,13 @@ class _Builder:
         delimiter = self.layout.delimiter
         text = [i for i, column in enumerate(self.columns) if column.is_text]
         numbers = [i for i, column in enumerate(self.columns) if not column.is_text]
+        if not numbers or len(text) > MAX_TEXT:
+            return False
         rows = lines.lines[lines.at :]
         if "\r" in lines.text:
             rows = [row.removesuffix("\r") for row in rows]
         block = "\n".join(rows)
-        if not numbers or len(text) > MAX_TEXT or not block.isascii() or any(mark in block for mark in SLOW):
+        if not block.isascii() or any(mark in block for mark in SLOW):
             return False
         if text and {row.count(delimiter) for row in rows} != {len(self.columns) - 1}:
             return False

@@ -8,7 +8,7 @@ from fnet.data.cells import MISSING, THOUSANDS, days, is_number, looks_like_numb
 
 __all__ = ["Layout", "find_layout", "has_header"]
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+DELIMITERS = ",;\t"
 MAX_COLUMNS = 1 << 16
 MAX_CELLS = 20_000  # that are looked at to find the layout
 MAX_ROWS = 1000
@@ -84,9 +84,8 @@ def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -
         return False
     if not numbers:
         return above_numbers > 0 or (any(is_name) and not any(again))
-    if any(not first[i].isdecimal() or len(first[i]) > 9 for i in numbers) or len({first[i] for i in numbers}) < len(
-        numbers
-    ):
+    different = {first[i] for i in numbers}
+    if len(different) < len(numbers) or any(not cell.isdecimal() or len(cell) > 9 for cell in different):
         return False  # a negative number, a fraction, or one twice: not names
     if any(again) and not above_numbers:
         return False
@@ -104,7 +103,12 @@ def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -
     counted = positions and offset < 1 and not all(go_on)
     if counted and len(numbers) >= 8:
         return True
-    if above_numbers or (above_classes and len(numbers) > 1 and len(below) >= 4) or (counted and len(numbers) >= 4):
+    if (
+        above_numbers
+        or (above_fractions and any(is_name))
+        or (above_classes and len(numbers) > 1 and len(below) >= 4)
+        or (counted and len(numbers) >= 4)
+    ):
         raise ValueError(
             f"{source}, line 1: {', '.join(map(shown, first[:6]))}{', …' if len(first) > 6 else ''} may be the names "
             "of the columns or a row of data; say header=True or header=False (--header yes or --header no)"

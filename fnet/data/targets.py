@@ -64,7 +64,7 @@ def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Targe
             )
         name, note = guess.name, guess.why and f"{guess.why}, and taken as the target"
     column = column_named(table, name)
-    features = drop_columns(table, [name])
+    features = drop_columns(table, [name])._replace(target=None)
     if not features.columns:
         raise ValueError(
             f"{table.source}: expected features and a target, but there is one column, {shown(name)}; columns are "
@@ -86,13 +86,22 @@ def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Targe
 def labels_of(table: Table, name: str, classes: Classes) -> Labels:
     """The classes of the rows of a table that is to be scored, as positions in `classes`.
 
+    A class that is an integer may be written as another number of its value, such as 1.0.
+
     Raises:
         ValueError: no column has that name; a label that is missing, or not among the classes; says where.
     """
     column = column_named(table, name)
     codes, levels = texts(column)
     positions = {str(label): i for i, label in enumerate(classes)}
-    labels = np.array([positions.get(level, -1) for level in levels] + [-1])[codes]
+    whole = all(isinstance(label, int) for label in classes)
+
+    def position(level: str) -> int:
+        if level not in positions and whole and is_number(level) and float(level).is_integer():
+            level = f"{float(level):.0f}"
+        return positions.get(level, -1)
+
+    labels = np.array([*map(position, levels), -1])[codes]
     if (labels < 0).any():
         row = int(np.argmin(labels))
         label = "a missing label" if codes[row] < 0 else shown(levels[int(codes[row])])

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import cells_of, names_of, read_text
 
-from fnet.data import Table, read_table
 from fnet.data import delimited as _delimited
 from fnet.data import lines as _lines
+from fnet.data import read_table
 
 NAN = float("nan")
 
@@ -23,31 +24,6 @@ NAN = float("nan")
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 16 KiB, so that a small file has many."""
     monkeypatch.setattr(_lines, "BLOCK", 1 << 14)
-
-
-def read(content: str | bytes, **options: Any) -> Table:
-    file = io.BytesIO(content.encode() if isinstance(content, str) else content)
-    file.name = "d.csv"
-    return read_table(file, **options)
-
-
-def cells(table: Table) -> list[list[Any]]:
-    """The columns as Python values: numbers, texts, None where missing."""
-    return [
-        [
-            None
-            if (value != value if column.levels is None else value < 0)
-            else value
-            if column.levels is None
-            else column.levels[value]
-            for value in column.values.tolist()
-        ]
-        for column in table.columns
-    ]
-
-
-def names(table: Table) -> list[str]:
-    return [column.name for column in table.columns]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +47,8 @@ def names(table: Table) -> list[str]:
 )  # fmt: skip
 def test_cells_are_read_whatever_separates_and_quotes_them(text: str, columns: list[Any]) -> None:
     for end in ("", "\n"):
-        table = read(text.removesuffix("\n") + end, text=["a"] if "\x1b" in text else ())
-        assert cells(table) == columns
+        table = read_text(text.removesuffix("\n") + end, text=["a"] if "\x1b" in text else ())
+        assert cells_of(table) == columns
         assert all(
             column.values.dtype == (np.float64 if column.levels is None else np.int32) for column in table.columns
         )
@@ -80,53 +56,8 @@ def test_cells_are_read_whatever_separates_and_quotes_them(text: str, columns: l
 
 @pytest.mark.parametrize("word", ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", " NA "])
 def test_missing_cells_of_numbers_and_of_text(word: str) -> None:
-    table = read(f"n,t,y\n1,a,0\n{word},{word},1\n3,b,0\n")
-    assert cells(table)[:2] == [[1, None, 3], ["a", None, "b"]]
-
-
-@pytest.mark.parametrize(
-    ("text", "header"),
-    [
-        ("0,1,2,3,label\n5,1,2,0,1\n7,6,1,2,0\n", True),  # a data frame of an array, without its index
-        ("0,1,2,3,label\n.5,1,2,0,a\n7,6,.1,2,b\n.5,1,2,0,a\n7,6,.1,2,b\n", True),
-        (",0,1,2,label\n0,5,1,2,0\n1,7,6,1,1\n", True),  # and with it
-        ("0,1,2\n0.5,0.25,0.1\n0.1,0.75,0.2\n", True),
-        ("0,1,2,3,4,5,6,7\n7,3,1,0,0,1,2,3\n4,3,2,1,0,1,2,9\n", True),
-        ("2019,2020,label\n" + "0.5,0.25,a\n0.75,1.5,b\n" * 5, True),
-        ("id,2019,label\n7,3,1\n8,5,0\n", True),
-        ("color,size,kind\nred,S,yes\nblue,M,no\n", True),
-        ("a,a.1\n,x\n", True),
-        ("0,1,2,3\n4,5,6,7\n8,9,10,11\n", False),  # numpy.arange in rows
-        ("0,1,1\n1,0,0\n1,1,1\n", False),
-        ("5.1,3.5,setosa\n4.9,3,setosa\n7,3.2,other\n6,3,other\n", False),
-        ("3,1,b\n3,4,a\n5,6,b\n", False),
-        ("red,S,yes\nblue,M,no\nred,M,yes\n", False),
-        ("2024-01-01,a\n2024-01-02,b\n", False),
-        ("-1,0\n2,3\n", False),
-        ("1\n2\n3\n", False),
-    ],
-)  # fmt: skip
-def test_a_header_is_recognised_by_the_types_of_the_columns_below(text: str, header: bool) -> None:
-    table = read(text)
-    assert table.named == header
-    rows = text.strip().split("\n")
-    assert len(table.lines) == len(rows) - header
-    if header:
-        assert names(table)[1:] == rows[0].split(",")[1:]
-    else:
-        assert names(table) == [str(i + 1) for i in range(len(rows[0].split(",")))]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["1,x,a\n2,3,b\n", "0,1,2,3\n3,1,2,0\n1,3,0,2\n", "2019,2020,label\n7,3,a\n4,5,b\n3,3,a\n4,1,b\n"],
-)
-def test_a_row_that_may_be_a_header_or_data_is_asked_about(text: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"d\.csv, line 1: .* header=True or header=False \(--header yes or --header no\)"
-    ):
-        read(text)
-    assert read(text, header=True).named
+    table = read_text(f"n,t,y\n1,a,0\n{word},{word},1\n3,b,0\n")
+    assert cells_of(table)[:2] == [[1, None, 3], ["a", None, "b"]]
 
 
 @pytest.mark.parametrize(
@@ -148,58 +79,52 @@ def test_what_is_not_a_number_among_numbers_is_named_with_line_and_column(cell: 
     with pytest.raises(
         ValueError, match=rf"d\.csv, line {rows + 2}, column 2 \('b'\): expected a number, but got {why}"
     ):
-        read(text + bad + "1.5,2.5,0\n" * rows)
+        read_text(text + bad + "1.5,2.5,0\n" * rows)
     if not many:
         with pytest.raises(ValueError, match=r"leave the cell empty if the value is missing, or .* text=\['b'\]"):
-            read(text + bad)
-        assert cells(read(text + bad, text=["b"]))[1][-1] == cell.strip('"')
-
-
-def test_a_header_is_what_the_caller_says_it_is() -> None:
-    text = "a,b\nc,d\n"
-    assert cells(read(text, header=True)) == [["c"], ["d"]]
-    assert cells(read(text, header=False)) == [["a", "c"], ["b", "d"]]
-    assert names(read("1,2\n3,4\n", header=True)) == ["1", "2"]
+            read_text(text + bad)
+        assert cells_of(read_text(text + bad, text=["b"]))[1][-1] == cell.strip('"')
 
 
 def test_a_decimal_point_among_decimal_commas_is_named() -> None:
     with pytest.raises(
         ValueError, match=r"line 4, column 1 \('a'\): .* '1.5' \(elsewhere in the file the decimal mark"
     ):
-        read("a;y\n1,5;x\n2,5;y\n1.5;y\n")
+        read_text("a;y\n1,5;x\n2,5;y\n1.5;y\n")
 
 
 @pytest.mark.parametrize("column", [["7", "x", "y"], ["x", "y", "1"]])
 def test_a_column_that_is_mostly_text_is_text(column: list[str]) -> None:
-    assert cells(read("a,y\n" + "".join(f"{cell},0\n" for cell in column)))[0] == column
+    assert cells_of(read_text("a,y\n" + "".join(f"{cell},0\n" for cell in column)))[0] == column
 
 
 def test_cells_of_the_target_are_kept_as_written() -> None:
     text = "a,b\n007,1.50\n7,1e3\n"
-    assert cells(read(text)) == [[7, 7], ["1.50", "1e3"]]
-    assert cells(read(text, target="a")) == [["007", "7"], [1.5, 1000]]
-    assert cells(read(text, target="a", text=["b", "not there"])) == [["007", "7"], ["1.50", "1e3"]]
-    assert not read(text).columns[1].typed
-    assert cells(read("a;b\n1;1,5\n2;2,25\n"))[1] == ["1.5", "2.25"]
+    assert cells_of(read_text(text)) == [[7, 7], ["1.50", "1e3"]]
+    assert cells_of(read_text(text, target="a")) == [["007", "7"], [1.5, 1000]]
+    assert cells_of(read_text(text, target="a", text=["b", "not there"])) == [["007", "7"], ["1.50", "1e3"]]
+    assert not read_text(text).columns[1].typed
+    assert cells_of(read_text("a;b\n1;1,5\n2;2,25\n"))[1] == ["1.5", "2.25"]
 
 
 def test_a_target_of_many_numbers_is_not_kept_as_text() -> None:
     values = np.arange(12_000) / 8
-    table = read("a,b\n" + "".join(f"0,{value}\n" for value in values))
+    table = read_text("a,b\n" + "".join(f"0,{value}\n" for value in values))
     assert table.columns[1].levels is None
     np.testing.assert_array_equal(table.columns[1].values, values)
 
 
 def test_integers_beyond_float32_are_exact() -> None:
     stamps = [1_700_000_000_001 + i for i in range(4)]
-    table = read("t,y\n" + "".join(f"{stamp},0\n" for stamp in stamps))
+    table = read_text("t,y\n" + "".join(f"{stamp},0\n" for stamp in stamps))
     assert table.columns[0].values.tolist() == stamps
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "d.csv is empty"), ("\n \n", "is empty"), ("a,b\n", "has a header, but no rows"),
+        ("", "d.csv is empty"), ("\n \n", "is empty"),
+        ("a,b\n", "has a header, but no rows; if the first row is data, say header=False"),
         ("a,b,a\n1,2,3\n", "columns 1 and 3 are both named 'a'"),
         ("a,b\n1,2\n1\n", "line 3: expected 2 columns, but got 1"),
         ("a,b\n1,2\n\n1,2,3\n", "line 4: expected 2 columns, but got 3"), ('a,b\n1,"x\n', "line 2: not a table"),
@@ -210,27 +135,28 @@ def test_integers_beyond_float32_are_exact() -> None:
         (gzip.compress(b"a,b\n1,2\n")[:-9], "cut short: its gzip data has no end"),
         (gzip.compress(b"a,b\n1,2\n")[:12] + b"xxxxxxxxxxxxx", "damaged or not a gzip file"),
         (",".join(f"c{i}" for i in range(70_000)) + "\n" + "1," * 69_999 + "1\n", "70000 columns are more than the"),
+        ("a,b\r1,x\r2,y\r", "line 1: a carriage return within a line; if it ends one, save the file with line ends"),
         ('a,b\n1,"x\n2,y\n3,z\n', r"line 4: .* \(the row begins on line 2; is a quote left open\?\)"),
     ],
-    ids=range(18),
+    ids=range(19),
 )  # fmt: skip
 def test_what_is_not_a_table_is_an_error_that_says_why(text: str | bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read(text)
+        read_text(text)
 
 
 def test_a_target_that_is_not_there_is_named_with_the_columns() -> None:
     with pytest.raises(ValueError, match=r"d\.csv: no column is named 'w'; the columns are 'u', 'v'"):
-        read("u,v\n1,2\n", target="w")
+        read_text("u,v\n1,2\n", target="w")
     with pytest.raises(ValueError, match=r"no column is named 'w'; .*'1', '2'; there is no header"):
-        read("1,2\n3,4\n", target="w")
-    assert read("3,2\n3,4\n", target="1").target == "1"
+        read_text("1,2\n3,4\n", target="w")
+    assert read_text("3,2\n3,4\n", target="1").target == "1"
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("kind", ["numbers", "label", "quotes", "missing", "comma"])
 @pytest.mark.usefixtures("small_blocks")
-def test_blocks_are_joined_whichever_way_each_is_read(kind: str, end: str, tmp_path: Path) -> None:
+def test_blocks_are_joined_whichever_way_each_is_read_text(kind: str, end: str, tmp_path: Path) -> None:
     count = 2000
     x = np.round(np.random.default_rng(0).normal(size=(count, 5)), 6)
     labels = np.where(x[:, 0] > 0, "yes", "no")
@@ -258,10 +184,10 @@ def test_blocks_are_joined_whichever_way_each_is_read(kind: str, end: str, tmp_p
     lines = np.arange(count) * 2 + 3 if kind == "quotes" else np.arange(count) + 2
     np.testing.assert_array_equal(table.lines, lines)
     if kind == "label":
-        assert cells(table)[-1] == labels.tolist()
+        assert cells_of(table)[-1] == labels.tolist()
     if kind == "quotes":
-        assert cells(table)[0] == labels.tolist()
-        assert set(cells(table)[-1]) == {f"a{end}b"}
+        assert cells_of(table)[0] == labels.tolist()
+        assert set(cells_of(table)[-1]) == {f"a{end}b"}
     packed = tmp_path / "d.csv.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()[:50_001], 1) + gzip.compress(path.read_bytes()[50_001:], 1))
     for got, expected in zip(read_table(packed, header=False).columns, table.columns, strict=True):
@@ -289,7 +215,7 @@ def test_the_fast_way_reads_what_the_exact_way_reads(monkeypatch: pytest.MonkeyP
     generator = np.random.default_rng(1)
     rows = [",".join(row) for row in generator.choice(numbers, (3000, 10)).tolist()]
     text = "\n".join(rows)
-    fast = read(text, header=False)
+    fast = read_text(text, header=False)
     calls: list[bool] = []
 
     def slow(self: Any, lines: Any) -> bool:
@@ -297,7 +223,7 @@ def test_the_fast_way_reads_what_the_exact_way_reads(monkeypatch: pytest.MonkeyP
         return False
 
     monkeypatch.setattr(_delimited._Builder, "add_fast", slow)
-    exact = read(text, header=False)
+    exact = read_text(text, header=False)
     assert calls
     for got, expected in zip(fast.columns, exact.columns, strict=True):
         assert got.values.tobytes() == expected.values.tobytes()
@@ -355,7 +281,7 @@ def test_diamonds_are_read_as_pandas_reads_them() -> None:
     assert spec is not None and spec.origin is not None  # noqa: PT018
     path = Path(spec.origin).parent / "data" / "diamonds.csv"
     table, frame = read_table(path, target="cut"), pd.read_csv(path)
-    assert names(table) == list(frame.columns)
+    assert names_of(table) == list(frame.columns)
     for got, column in zip(table.columns, frame.columns, strict=True):
         if got.levels is None:
             np.testing.assert_allclose(got.values, frame[column].to_numpy(), rtol=1e-15)
@@ -368,7 +294,7 @@ def test_diamonds_are_read_as_pandas_reads_them() -> None:
 def test_a_column_that_begins_with_missing_cells_is_decided_by_its_first_others(empty: int) -> None:
     filler = "1.25,0\n" * 3000
     text = "a,y\n" + ",0\n" * empty
-    assert cells(read(text + filler + ",1\n"))[0] == [None] * empty + [1.25] * 3000 + [None]
+    assert cells_of(read_text(text + filler + ",1\n"))[0] == [None] * empty + [1.25] * 3000 + [None]
     with pytest.raises(ValueError, match=rf"line {empty + 3002}, column 1 \('a'\): expected a number, but got 'x'"):
-        read(text + filler + "x,1\n")
-    assert cells(read(text + "x,0\n,1\ny,1\n"))[0] == [None] * empty + ["x", None, "y"]
+        read_text(text + filler + "x,1\n")
+    assert cells_of(read_text(text + "x,0\n,1\ny,1\n"))[0] == [None] * empty + ["x", None, "y"]

@@ -1,17 +1,16 @@
 """What columns become, learned from the training rows, and kept with a model."""
 
 import importlib.util
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import read_text
 
 from fnet.data import (
     EncodedColumn,
-    Table,
     describe,
     encode,
     encoder_from_json,
@@ -25,14 +24,7 @@ from fnet.data import (
     text_columns,
 )
 
-
-def read(content: str, **options: Any) -> Table:
-    file = io.BytesIO(content.encode())
-    file.name = "d.csv"
-    return read_table(file, **options)
-
-
-TRAIN = read(
+TRAIN = read_text(
     "age,city,when,flag,y\n"
     "31,Bern,2024-01-01,True,no\n,Basel,2024-01-03 12:00,False,yes\n40,Bern,,True,no\n35,,2024-01-02,False,no\n"
     "36,Chur,2024-01-02T00:00:00,False,no\n37,Basel,2024-01-02,False,no\n"
@@ -77,7 +69,7 @@ def test_medians_and_levels_come_from_the_training_rows_alone() -> None:
 
 
 def test_columns_are_matched_by_name_in_any_order_and_further_ones_ignored() -> None:
-    table = read("extra,flag,city,y,age,when\n1,True,Oslo,no,50,2024-01-01\n2,False,Bern,no,,2024-01-02\n",
+    table = read_text("extra,flag,city,y,age,when\n1,True,Oslo,no,50,2024-01-01\n2,False,Bern,no,,2024-01-02\n",
                  text=text_columns(ENCODER))  # fmt: skip
     x, notes = encode(ENCODER, table)
     assert x[:, [0, 1, 6, 8]].tolist() == [[50, 0, 19723, 0], [36, 1, 19724, 1]]
@@ -92,20 +84,20 @@ def test_columns_are_matched_by_name_in_any_order_and_further_ones_ignored() -> 
 
 
 def test_without_a_header_columns_are_matched_by_position_and_number() -> None:
-    features, _ = split_target(read("1,2.5,x\n3,4.5,y\n5,6.5,x\n"))
+    features, _ = split_target(read_text("1,2.5,x\n3,4.5,y\n5,6.5,x\n"))
     encoder = fit_encoder(features)
     assert not encoder.named
     expected = encode(encoder, features)[0]
     for text in ("1,2.5,x\n3,4.5,y\n5,6.5,x\n", "1,2.5\n3,4.5\n5,6.5\n", "a,b\n1,2.5\n3,4.5\n5,6.5\n"):
-        np.testing.assert_array_equal(encode(encoder, read(text))[0], expected)
+        np.testing.assert_array_equal(encode(encoder, read_text(text))[0], expected)
     with pytest.raises(
         ValueError, match="expected 2 columns, but got 4; without a header columns are matched by position"
     ):
-        encode(encoder, read("1,2.5,3,x\n3,4.5,4,y\n"))
-    first, _ = split_target(read("x,1,2.5\ny,3,4.5\nx,5,6.5\n", target="1"))
-    np.testing.assert_array_equal(encode(fit_encoder(first), read("x,1,2.5\ny,3,4.5\nx,5,6.5\n"))[0], expected)
-    named = fit_encoder(split_target(read("a,b,y\n1,2.5,x\n3,4.5,y\n5,6.5,x\n"))[0])
-    np.testing.assert_array_equal(encode(named, read("1,2.5\n3,4.5\n5,6.5\n"))[0], expected)
+        encode(encoder, read_text("1,2.5,3,x\n3,4.5,4,y\n"))
+    first, _ = split_target(read_text("x,1,2.5\ny,3,4.5\nx,5,6.5\n", target="1"))
+    np.testing.assert_array_equal(encode(fit_encoder(first), read_text("x,1,2.5\ny,3,4.5\nx,5,6.5\n"))[0], expected)
+    named = fit_encoder(split_target(read_text("a,b,y\n1,2.5,x\n3,4.5,y\n5,6.5,x\n"))[0])
+    np.testing.assert_array_equal(encode(named, read_text("1,2.5\n3,4.5\n5,6.5\n"))[0], expected)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +111,7 @@ def test_without_a_header_columns_are_matched_by_position_and_number() -> None:
 )
 def test_a_cell_of_another_kind_than_in_training_is_named(cell: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        encode(ENCODER, read(f"age,city,when,flag\n{cell}\n", header=True))
+        encode(ENCODER, read_text(f"age,city,when,flag\n{cell}\n", header=True))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +127,7 @@ def test_a_cell_of_another_kind_than_in_training_is_named(cell: str, message: st
 )  # fmt: skip
 def test_columns_that_say_nothing_are_dropped_with_the_reason_and_kept_if_asked(cells: list[str], reason: str) -> None:
     table = from_columns({"b": np.arange(12) / 7})
-    column = read("a,z\n" + "".join(f"{cell},0\n" for cell in cells)).columns[0]
+    column = read_text("a,z\n" + "".join(f"{cell},0\n" for cell in cells)).columns[0]
     table = table._replace(columns=(*table.columns, column))
     encoder = fit_encoder(table)
     assert encoder.columns[1] == EncodedColumn("a", "dropped", reason)
@@ -167,7 +159,7 @@ def test_columns_that_are_dropped_or_categorical_on_request() -> None:
     assert feature_names(encoder) == ("a=1", "a=2", "b")
     assert encoder.columns[2].reason == "as asked"
     assert text_columns(encoder) == ("a",)
-    x, _ = encode(encoder, read("a,b\n2,1\n1,1\n3,1\n", text=["a"]))
+    x, _ = encode(encoder, read_text("a,b\n2,1\n1,1\n3,1\n", text=["a"]))
     assert x[:, :2].tolist() == [[0, 1], [1, 0], [0, 0]]
     for options in ({"drop": ["z"]}, {"keep": ["z"]}, {"categorical": ["z"]}):
         with pytest.raises(ValueError, match="no column is named 'z'"):
@@ -268,11 +260,11 @@ def test_the_line_of_truth_of_many_classes_many_drops_and_of_numbers() -> None:
 
 
 def test_a_column_of_numbers_kept_as_written_is_numeric_where_it_is_no_target() -> None:
-    table = read("label,a,b\nx,1,2.5\ny,2,1\nx,3,0.5\n", target=None)
+    table = read_text("label,a,b\nx,1,2.5\ny,2,1\nx,3,0.5\n", target=None)
     features, _ = split_target(table._replace(target="label"))
     assert features.columns[1].levels is not None
     assert [column.kind for column in fit_encoder(features).columns] == ["numeric", "numeric"]
-    bad = read("label,a,b\nx,1,2.5\ny,2,1_0\nx,3,0.5\n")._replace(target="label")
+    bad = read_text("label,a,b\nx,1,2.5\ny,2,1_0\nx,3,0.5\n")._replace(target="label")
     with pytest.raises(ValueError, match=r"line 3, column 'b': expected a number, but got '1_0'"):
         fit_encoder(split_target(bad)[0])
 

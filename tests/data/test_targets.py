@@ -1,26 +1,16 @@
 """The column to predict: classes or numbers, and which one it is where nobody says."""
 
-import io
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import names_of, read_text
 
-from fnet.data import Table, Target, from_columns, labels_of, read_table, split_target
-
-
-def read(content: str, **options: Any) -> Table:
-    file = io.BytesIO(content.encode())
-    file.name = "d.csv"
-    return read_table(file, **options)
-
-
-def names(content: str) -> list[str]:
-    return [column.name for column in read(content).columns]
+from fnet.data import Target, from_columns, labels_of, split_target
 
 
 def target_of(labels: list[str], **options: Any) -> Target:
-    return split_target(read("a,label\n" + "".join(f"1.5,{label}\n" for label in labels)), **options)[1]
+    return split_target(read_text("a,label\n" + "".join(f"1.5,{label}\n" for label in labels)), **options)[1]
 
 
 @pytest.mark.parametrize(
@@ -106,10 +96,12 @@ def test_a_better_guess_than_the_last_column_is_asked_about(content: str, guess:
     with pytest.raises(
         ValueError, match=rf"which column is the target\?.*target='{guess}' \(--target\).*target='{last}'"
     ):
-        split_target(read(content))
-    features, target = split_target(read(content, target=guess))
+        split_target(read_text(content))
+    features, target = split_target(read_text(content, target=guess))
     assert target.name == guess
-    assert [column.name for column in features.columns] == [name for name in names(content) if name != guess]
+    assert [column.name for column in features.columns] == [
+        name for name in names_of(read_text(content)) if name != guess
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +117,7 @@ def test_a_better_guess_than_the_last_column_is_asked_about(content: str, guess:
     ids=range(6),
 )  # fmt: skip
 def test_the_usual_target_is_taken_without_a_question(content: str, name: str) -> None:
-    _, target = split_target(read(content))
+    _, target = split_target(read_text(content))
     assert target.name == name
     assert bool(target.note) == (name == "species")
 
@@ -147,16 +139,19 @@ def test_the_usual_target_is_taken_without_a_question(content: str, name: str) -
 )
 def test_what_is_no_target_is_an_error(content: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        split_target(read(content, header=True))
+        split_target(read_text(content, header=True))
 
 
 def test_labels_of_a_table_to_score() -> None:
-    table = read("label,a\n7,1\n9,2\n7,3\n")
+    table = read_text("label,a\n7,1\n9,2\n7,3\n")
     assert labels_of(table, "label", (7, 8, 9)).tolist() == [0, 2, 0]
-    assert labels_of(read("a,label\n1,007\n2,7\n"), "label", ("007", "7")).tolist() == [0, 1]
+    assert labels_of(read_text("a,label\n1,007\n2,7\n"), "label", ("007", "7")).tolist() == [0, 1]
+    assert labels_of(read_text("a,label\n1,8.0\n2,7\n3,9\n"), "label", (7, 8, 9)).tolist() == [1, 0, 2]
+    with pytest.raises(ValueError, match=r"line 2, column 'label': .* but got '7.5'"):
+        labels_of(read_text("a,label\n1,7.5\n2,7\n"), "label", (7, 8))
     with pytest.raises(
         ValueError, match=r"line 3, column 'label': expected one of the classes '7', '8', but got '9'; .* 1 of 3"
     ):
         labels_of(table, "label", (7, 8))
     with pytest.raises(ValueError, match=r"line 2, column 'label': .* but got a missing label"):
-        labels_of(read("a,label\n1,\n2,7\n"), "label", (7, 8))
+        labels_of(read_text("a,label\n1,\n2,7\n"), "label", (7, 8))
