@@ -75,6 +75,20 @@ def check_purity(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return result
 
 
+def assert_close_to_scale(actual: Any, expected: Any, tolerance: float) -> None:
+    """Check that each element differs by at most tolerance times the largest element of its array.
+
+    The relative error of an element alone says little where it is a difference of larger numbers.
+    """
+    paths = [path for path, _ in tree.flatten_with_path(expected)[0]]
+    for path, (a, e) in zip(paths, tree.zip_leaves(actual, expected), strict=True):
+        a, e = np.asarray(a), np.asarray(e)
+        assert (a.shape, a.dtype) == (e.shape, e.dtype), path
+        if a.size:
+            error, scale = np.abs(a.astype(np.float64) - e).max(), np.abs(e).max()
+            assert error <= tolerance * scale, f"{path}: {error} in numbers up to {scale}"
+
+
 def steps_of_fit(
     config: MLPConfig, train_config: TrainConfig, train: Dataset, steps: int, *, sample_weight: Any = None
 ) -> TrainState:
