@@ -70,7 +70,8 @@ def predict_proba(model: Model, x: npt.ArrayLike | Table) -> Array:
     parts: list[Array] = []
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
         for start in range(0, len(x) if x.ndim and len(x) else 1, mlp.PREDICT_CHUNK):
-            part = data.standardize(model.standardizer, x[start : start + mlp.PREDICT_CHUNK] if x.ndim else x)
+            rows = x[start : start + mlp.PREDICT_CHUNK] if x.ndim else x
+            part = data.standardize(model.standardizer, rows, dtype=model.config.dtype)
             part = mlp.check_features(model.config, part, first_row=start)
             logits = [mlp.folded_logits(config, params, part) for config, params in networks]
             parts.append(np.mean([losses.softmax(z / float(model.temperature)) for z in logits], axis=0))

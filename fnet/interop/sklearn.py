@@ -336,4 +336,4 @@ def _refuse_masked(**arrays: Any) -> None:
 
 
 def _features(classifier: Model, x: Array) -> Array:
-    return data.standardize(classifier.standardizer, x).astype(classifier.config.dtype, copy=False)
+    return data.standardize(classifier.standardizer, x, dtype=classifier.config.dtype)
