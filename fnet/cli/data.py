@@ -118,7 +118,9 @@ def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[Row
 def _load_table(args: argparse.Namespace) -> Data:
     """The data of a table: validation rows are a random sample, since tables are often sorted."""
     header = None if args.header is None else args.header == "yes"
-    table = fnet.data.read_table(source(args.data), target=args.target, text=(*args.categorical, *args.drop), header=header)
+    table = fnet.data.read_table(
+        source(args.data), target=args.target, text=(*args.categorical, *args.drop), header=header
+    )
     features, target = fnet.data.split_target(table)
     if target.classes is None:
         raise ValueError(
