@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -173,7 +174,7 @@ print(hashlib.sha256(b"".join(leaf.tobytes() for leaf in fnet.tree.leaves((param
 
 @each_engine
 def test_another_process_gives_the_same_bits(engine: str) -> None:
-    command = [sys.executable, "-c", SCRIPT, engine, sys.path[0]]
+    command = [sys.executable, "-c", SCRIPT, engine, str(Path(__file__).parents[1])]
     other = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     params, state, _ = fnet.run(CONFIG, TrainConfig(epochs=2), TRAIN, key=KEY, engine=engine)
     assert hashlib.sha256(b"".join(leaf.tobytes() for leaf in tree.leaves((params, state)))).hexdigest() == other
