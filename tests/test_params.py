@@ -10,8 +10,9 @@ import pytest
 from helpers import LOSSES, check_purity, each_dtype, network, small, with_and_without_norm
 
 import fnet
-from fnet import MLPConfig, params, random, tree
+from fnet import MLPConfig, random, tree
 from fnet.nn import BatchNormState
+from fnet.params import INITIALIZERS, param_shapes
 from fnet.testing import assert_trees_equal
 
 KEY = random.key(11)
@@ -103,7 +104,7 @@ def test_init_gives_the_shapes_of_the_config(sizes: tuple[int, ...], batch_norm:
 @with_and_without_norm
 def test_param_shapes_are_those_of_init_without_its_memory(sizes: tuple[int, ...], batch_norm: bool) -> None:
     config = small(sizes=sizes, batch_norm=batch_norm)
-    shapes, trees = fnet.params.param_shapes(config), fnet.init(KEY, config)
+    shapes, trees = param_shapes(config), fnet.init(KEY, config)
     assert tree.structure(shapes) == tree.structure(trees)
     for template, leaf in tree.zip_leaves(shapes, trees):
         assert (template.shape, template.dtype) == (leaf.shape, leaf.dtype)
@@ -111,7 +112,7 @@ def test_param_shapes_are_those_of_init_without_its_memory(sizes: tuple[int, ...
         assert not template.any()
 
 
-@pytest.mark.parametrize("name", params.INITIALIZERS)
+@pytest.mark.parametrize("name", INITIALIZERS)
 def test_initializers_have_their_standard_deviations(name: str) -> None:
     fan_in, fan_out = 300, 100
     params, _ = fnet.init(KEY, small(sizes=(fan_in, fan_out, 2), initializer=name))
@@ -132,7 +133,7 @@ def test_initializers_have_their_standard_deviations(name: str) -> None:
         assert np.abs(w).max() > 3 * variance**0.5
 
 
-@pytest.mark.parametrize("name", params.INITIALIZERS)
+@pytest.mark.parametrize("name", INITIALIZERS)
 def test_only_torch_uniform_draws_biases(name: str) -> None:
     params, _ = fnet.init(KEY, small(sizes=(4, 500, 3), initializer=name, batch_norm=False))
     b = params[0].linear.b

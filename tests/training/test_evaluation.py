@@ -9,9 +9,9 @@ import pytest
 from helpers import KEY, LOSSES, check_purity, each_dtype, examples, network, small
 
 import fnet
-from fnet import Dataset, MLPConfig, data, losses, metrics, random, tree
+from fnet import Dataset, MLPConfig, data, losses, metrics, mlp, random, tree
 from fnet.testing import assert_trees_close, assert_trees_equal
-from fnet.training import evaluation
+from fnet.training import evaluation, recompute_state
 
 # Evaluation
 
@@ -28,7 +28,7 @@ def test_evaluate_is_inference_in_chunks(loss: str, rows: int, monkeypatch: pyte
     np.testing.assert_allclose(result.logits, logits, rtol=1e-12, atol=1e-14)
     assert not result.logits.flags.writeable
     targets = losses.label_targets(dataset.y, 3, dtype="float64") if loss == "cross_entropy" else dataset.y
-    expected, _ = fnet.mlp.loss_fwd(config, logits, targets)
+    expected, _ = mlp.loss_fwd(config, logits, targets)
     assert result.loss == pytest.approx(expected.mean(), rel=1e-12)
     total = metrics.example_scores(loss, logits, dataset.y).sum()
     assert result.score == pytest.approx(metrics.mean_score(loss, total, rows), rel=1e-12)
@@ -90,7 +90,7 @@ def test_recomputed_statistics_are_those_of_one_batch(rows: int) -> None:
     config = small(sizes=(4, 8, 6, 3))
     params, _ = network(config)
     x = examples(config, rows).x
-    state = check_purity(fnet.training.recompute_state, config, params, x)
+    state = check_purity(recompute_state, config, params, x)
     assert_trees_close(state, batch_statistics(config, params, x), rtol=1e-12, atol=1e-14)
     assert not any(leaf.flags.writeable for leaf in tree.leaves(state))
 
@@ -110,7 +110,7 @@ def test_recomputed_statistics_survive_a_large_mean() -> None:
     config = MLPConfig(sizes=(1, 4, 3))
     params, _ = fnet.init(KEY, config)
     x = np.float32(1000) + random.normal(KEY, (500, 1))
-    (state,) = fnet.training.recompute_state(config, params, x)
+    (state,) = recompute_state(config, params, x)
     z = x.astype(np.float64) @ params[0].linear.w
     np.testing.assert_allclose(state.var, z.var(axis=0, ddof=1), rtol=1e-2)
 
@@ -119,15 +119,15 @@ def test_recompute_state_ignores_dropout() -> None:
     config = small(dropout=0.5, input_dropout=0.5)
     params, _ = network(config)
     x = examples(config).x
-    without = fnet.training.recompute_state(small(), params, x)
-    assert_trees_equal(fnet.training.recompute_state(config, params, x), without)
+    without = recompute_state(small(), params, x)
+    assert_trees_equal(recompute_state(config, params, x), without)
 
 
 def test_a_network_without_batch_norm_has_no_statistics() -> None:
     config = dataclasses.replace(CONFIG, batch_norm=False)
-    assert fnet.training.recompute_state(config, fnet.init(KEY, config)[0], GOOD.x) == ()
+    assert recompute_state(config, fnet.init(KEY, config)[0], GOOD.x) == ()
 
 
 def test_statistics_need_two_rows() -> None:
     with pytest.raises(ValueError, match="need at least 2 rows, but got 1"):
-        fnet.training.recompute_state(CONFIG, network(CONFIG)[0], GOOD.x[:1])
+        recompute_state(CONFIG, network(CONFIG)[0], GOOD.x[:1])

@@ -12,6 +12,7 @@ from helpers import KEY, LOSSES, check_purity, each_engine, examples, small, ste
 import fnet
 from fnet import TrainConfig, data, random, tree
 from fnet.testing import assert_trees_close, assert_trees_equal
+from fnet.training import recompute_state
 
 CONFIG = small(dtype="float32", dropout=0.3, input_dropout=0.1)
 TRAIN, VALID = examples(CONFIG), examples(CONFIG, 30, seed=1)
@@ -140,7 +141,7 @@ def test_recomputed_statistics_of_many_sorted_rows_are_of_random_ones() -> None:
     rows = data.take(rows, np.argsort(rows.x[:, 0]))
     train_config = TrainConfig(epochs=1, batch_size=1000, recompute_statistics=True)
     ((state, _),) = fnet.fit(CONFIG, train_config, rows, key=KEY)
-    expected = fnet.training.recompute_state(CONFIG, state.params, rows.x)
+    expected = recompute_state(CONFIG, state.params, rows.x)
     std = np.sqrt(expected[0].var)
     assert np.all(np.abs(state.state[0].mean - expected[0].mean) < 0.05 * std)
     np.testing.assert_allclose(state.state[0].var, expected[0].var, rtol=0.05)

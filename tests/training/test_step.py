@@ -9,7 +9,7 @@ from helpers import KEY, LOSSES, check_purity, each_dtype, examples, small
 import fnet
 from fnet import TrainConfig, checkpoint, random, tree
 from fnet.testing import assert_trees_close, assert_trees_equal
-from fnet.training import train_state_shapes
+from fnet.training import Totals, train_state_shapes
 
 CONFIG = small(dropout=0.3, input_dropout=0.1)
 OPTIMIZERS = {"adam": {}, "sgd": {"optimizer": "sgd", "nesterov": True}}
@@ -29,10 +29,9 @@ def test_train_step_is_pure_and_keeps_the_dtype(loss: str, options: dict[str, An
     train_state = fnet.init_train_state(KEY, config, train_config)
     x, y, _ = examples(config, 6)
     weights = tree.freeze(random.uniform(KEY, (6,), "float64"))
-    for _ in range(2):
-        train_state, metrics = check_purity(
-            fnet.train_step, config, train_config, train_state, x, y, key=KEY, sample_weight=weights
-        )
+    options = {"key": KEY, "sample_weight": weights}
+    train_state, _ = check_purity(fnet.train_step, config, train_config, train_state, x, y, **options)
+    train_state, metrics = check_purity(fnet.train_step, config, train_config, train_state, x, y, **options)
     assert {leaf.dtype.name for leaf in tree.leaves((train_state[:2], train_state.opt_state[1:]))} == {dtype}
     assert not any(leaf.flags.writeable for leaf in tree.leaves(train_state) if isinstance(leaf, np.ndarray))
     assert (train_state.step, train_state.totals.count, metrics.count) == (2, 12, 6)
@@ -58,7 +57,7 @@ def test_train_step_is_gradients_clipping_and_update(options: dict[str, Any]) ->
     )
     assert_trees_equal((after.params, after.state, after.opt_state), (params, aux.state, opt_state))
     assert (metrics.loss, metrics.score) == (loss, float((aux.logits.argmax(axis=1) == y).sum()))
-    assert_trees_close(after.totals, fnet.training.Totals(np.float64(6 * loss), np.float64(metrics.score), np.int64(6)))
+    assert_trees_close(after.totals, Totals(np.float64(6 * loss), np.float64(metrics.score), np.int64(6)))
 
 
 def test_the_key_decides_the_noise() -> None:
