@@ -49,7 +49,8 @@ def example_scores(loss: str, outputs: Array, targets: Array) -> Array:
     if loss == "cross_entropy":
         labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
         return outputs.argmax(axis=1) == labels
-    targets = targets.reshape(len(targets), -1)
+    if targets.ndim == 1:
+        targets = targets[:, None]
     if loss == "pinball":
         above = outputs[:, 0] <= targets[:, 0] if outputs.shape[1] > 1 else True
         return above & (targets[:, 0] <= outputs[:, -1])

@@ -30,6 +30,44 @@ def test_fit_temperature_is_a_minimum_of_the_cross_entropy() -> None:
     assert cross_entropy(best) < min(cross_entropy(0.99 * best), cross_entropy(1.01 * best))
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_many_rows_outweigh_the_prior(temperature: float) -> None:
+    logits, labels = sample(temperature, 2000)
+    assert calibration.safe_temperature(logits, labels) == pytest.approx(temperature, rel=0.1)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 10, 50])
+def test_few_rows_that_are_all_right_do_not_make_a_network_sure(rows: int) -> None:
+    logits = np.zeros((rows, 3))
+    logits[:, 0] = 3
+    labels = np.zeros(rows, int)
+    assert calibration.fit_temperature(logits, labels) < 0.1
+    assert 0.25 < calibration.safe_temperature(logits, labels) <= 1
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("rows", [5, 20, 100])
+def test_a_safe_temperature_is_better_on_new_data_than_none_or_hardly_worse(temperature: float, rows: int) -> None:
+    logits, labels = sample(temperature)
+
+    def loss(t: float) -> float:
+        return float(losses.softmax_cross_entropy_with_integer_labels(logits / t, labels).mean())
+
+    found = [
+        loss(calibration.safe_temperature(logits[start : start + rows], labels[start : start + rows]))
+        for start in range(0, 40 * rows, rows)
+    ]
+    assert np.mean(found) < loss(1.0) + 0.01
+    if temperature != 1 and rows == 100:
+        assert np.mean(found) < loss(1.0) - 0.01
+
+
+def test_what_does_not_help_on_the_rows_that_are_left_out_is_not_done() -> None:
+    logits = np.array([[6.0, 0], [0, 6], [6, 0], [0, 6], [6, 0]] * 2)
+    labels = np.array([0, 1, 0, 1, 1, 0, 1, 0, 1, 0])  # wrong in one fold alone
+    assert calibration.safe_temperature(logits[:5], labels[:5]) == 1
+
+
 def test_an_ensemble_of_equal_members_is_one_of_them() -> None:
     logits, labels = sample(2.0, 500)
     single = calibration.fit_temperature(logits, labels)

@@ -370,3 +370,27 @@ def test_damage_is_found(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         model.save_model(tmp_path / "nowhere" / "model.npz", classifier())
+
+
+# Tables
+
+
+def test_a_model_of_tables_takes_their_columns_by_name(tmp_path: Path) -> None:
+    table = data.from_columns({"a": [1.0, 2.0, np.nan], "b": ["u", "v", "u"]})
+    encoder = data.fit_encoder(table, keep=["a"])
+    x, _ = data.encode(encoder, table)
+    original = classifier(sizes=(x.shape[1], 5, 3))._replace(encoder=encoder, target="y")
+    model.save_model(tmp_path / "model.npz", original)
+    loaded = model.load_model(tmp_path / "model.npz")
+    assert (loaded.encoder, loaded.target) == (encoder, "y")
+    other = data.from_columns({"b": ["u", "v", "u"], "more": [0, 0, 0], "a": [1.0, 2.0, np.nan]})
+    np.testing.assert_array_equal(model.predict_proba(loaded, other), model.predict_proba(original, x))
+
+
+def test_tables_and_encoders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    table = data.from_columns({"a": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="the model was trained on arrays: it has no encoder"):
+        model.predict_proba(classifier(), table)
+    bad = classifier()._replace(encoder=data.fit_encoder(table))
+    with pytest.raises(ValueError, match="the encoder makes 1 features, but the network has"):
+        model.save_model(tmp_path / "model.npz", bad)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from fnet.data import Classes, EncodeNotes, Encoder, arrays
 from fnet.training import Transform
 
 EMBEDDED = ("digits", "synthetic")
+Rows: TypeAlias = slice | npt.NDArray[np.int64]
 
 
 class Data(NamedTuple):
@@ -90,24 +91,25 @@ def _load_test(path: str, train: Dataset) -> Dataset:
     return Dataset(test.x, labels, classes)
 
 
-def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[npt.NDArray[np.int64], ...]:
-    """The rows for training and those for validation."""
-    rows, size = np.arange(len(dataset.y)), args.valid_size
-    if fnet.data.num_rows(size, len(rows)) > len(rows) - 2:
+def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[Rows, Rows]:
+    """The rows for training and those for validation; the last ones as slices, which leave mapped files mapped."""
+    rows = len(dataset.y)
+    size = fnet.data.num_rows(args.valid_size, rows)
+    if size > rows - 2:
         raise ValueError(
-            f"of {len(rows)} rows --valid-size {size} leaves fewer than 2 for training; try --valid-size 0"
+            f"of {rows} rows --valid-size {args.valid_size} leaves fewer than 2 for training; try --valid-size 0"
         )
     if (args.valid_split or default) == "random":
         # The same rows for every seed, so that seeds can be compared.
-        parts = fnet.data.train_test_split(fnet.random.key(0), dataset._replace(x=rows), size)
-        return parts[0].x, parts[1].x
-    size = fnet.data.num_rows(size, len(rows))
-    if missing := fnet.data.absent_classes(fnet.data.take(dataset, slice(0, len(rows) - size))):
+        train, valid = fnet.data.train_test_split(fnet.random.key(0), dataset._replace(x=np.arange(rows)), size)
+        return train.x, valid.x
+    first, last = slice(0, rows - size), slice(rows - size, None)
+    if missing := fnet.data.absent_classes(fnet.data.take(dataset, first)):
         raise ValueError(
             f"all examples of the classes {list(missing)} are among the last {size} rows, as in sorted data: "
             "use --valid-split random"
         )
-    return rows[:-size], rows[-size:]
+    return first, last
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -124,11 +126,16 @@ def _load_table(args: argparse.Namespace) -> Data:
             "and fnet trains classifiers; name a column of classes with --target"
         )
     everything = Dataset(np.empty((len(target.values), 0)), target.values, target.classes)
-    rows = valid_rows = np.arange(len(target.values))
+    rows: Rows = slice(None)
+    valid_rows: Rows = slice(0)
     if args.valid_size:
         rows, valid_rows = split(args, everything, "random")
     encoder = fnet.data.fit_encoder(
-        features, rows, categorical=args.categorical, drop=args.drop, keep=args.keep_columns
+        features,
+        np.arange(len(target.values))[rows],
+        categorical=args.categorical,
+        drop=args.drop,
+        keep=args.keep_columns,
     )
     numeric = fnet.data.numeric_features(encoder)
     if args.whitening != 1 and numeric.sum() > 1:

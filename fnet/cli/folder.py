@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fnet import model
-from fnet.cli.output import write_json
+from fnet.cli.output import say, write_json
 from fnet.cli.parser import Group
 
 PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png")
@@ -82,6 +82,8 @@ def _lock(file: IO[Any]) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
+    except OSError as error:  # some network file systems have no locks
+        say("warning", f"{file.name} cannot be locked ({error.strerror}): see that no other run writes there")
     return True
 
 
@@ -94,13 +96,16 @@ def check_free(out: Path) -> None:
     """Refuse a folder in which a new run would destroy an old one.
 
     Raises:
-        ValueError: it holds a run, which is finished or can be resumed.
+        ValueError: it holds a run, which is finished or can be resumed, or files of the same names.
     """
     if (out / "metrics.json").exists():
         raise ValueError(
             f"{out} holds a finished run: choose another folder with --out, replace it with --overwrite, or train it "
             "for more epochs with --resume --epochs N"
         )
+    others = [name for name in RESULTS if (out / name).exists()]
+    if others and not (out / "config.json").exists():
+        raise ValueError(f"{out} holds {', '.join(others)}, but no run: choose another folder, or --overwrite them")
     if any((out / "checkpoints").glob("member-*/step-*.npz")):
         raise ValueError(f"{out} holds an unfinished run: add --resume to go on with it, or --overwrite to replace it")
 

@@ -6,16 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fnet import data, metrics
+from fnet import data
 from fnet.checkpoint import write_atomically
-from fnet.cli import threads
+from fnet.cli import results, threads
 from fnet.cli.data import is_table, source
 from fnet.cli.folder import add_model_argument, load_model
 from fnet.cli.output import csv_text, say, visible
 from fnet.cli.parser import Parser, add_help
-from fnet.cli.results import warn_of_formulas
 from fnet.data import Table
 from fnet.data.tables import column_named, texts
 from fnet.model import Model, predict_proba
@@ -48,7 +45,7 @@ def main(argv: list[str]) -> None:
     if args.out is not None:
         write_atomically(args.out, text.encode())
         print(f"{len(probabilities):,} predictions are in {visible(args.out)}")
-        warn_of_formulas(model.classes)
+        results.warn_of_formulas(model.classes)
     elif sys.stdout.isatty():
         print("\n".join(map(visible, text.split("\n")[:-1])))
     else:
@@ -96,6 +93,6 @@ def score(model: Model, table: Table, probabilities: Array) -> None:
     except ValueError as error:
         say("note", f"not scored: {error}")
         return
-    loss = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)).mean()
-    accuracy = metrics.accuracy(probabilities, labels)
-    say("note", f"column {model.target!r} is known: accuracy {accuracy:.4f}, loss {loss:.4f} on {len(labels):,} rows")
+    found = results.score(probabilities, labels)
+    scores = f"accuracy {found['accuracy']:.4f}, loss {found['loss']:.4f}"
+    say("note", f"column {model.target!r} is known: {scores} on {len(labels):,} rows")

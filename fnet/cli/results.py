@@ -87,9 +87,9 @@ def make_model(job: Job, trained: Sequence[Trained]) -> Model:
         ]
         labels = [dataset.y for dataset in held_out if dataset is not None]
         if job.folds is not None:
-            temperature = calibration.fit_temperature(np.concatenate(logits), np.concatenate(labels))
+            temperature = calibration.safe_temperature(np.concatenate(logits), np.concatenate(labels))
         else:
-            temperature = calibration.fit_temperature(np.stack(logits), labels[0])
+            temperature = calibration.safe_temperature(np.stack(logits), labels[0])
     provenance = {
         "training": json_like(dataclasses.asdict(job.train_config)),
         "seed": job.seed,
@@ -128,7 +128,7 @@ def out_of_fold_probabilities(job: Job, classifier: Model) -> Array:
 def score(probabilities: Array, labels: fnet.data.Labels) -> dict[str, float]:
     """Mean cross entropy, accuracy and calibration of probabilities, with the standard errors of the two means."""
     likelihood = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    losses = -np.log(np.maximum(likelihood, np.finfo(np.float32).tiny))
+    losses = np.abs(np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)))  # not -0
     right = probabilities.argmax(axis=1) == labels
     return {
         "loss": float(losses.mean()),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 __all__ = [
     "MISSING",
+    "SPACE",
     "THOUSANDS",
     "counted",
     "days",
@@ -20,7 +21,8 @@ __all__ = [
 ]
 
 MISSING = frozenset({"", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None"})
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+SPACE = " \t\r\n\v\f"  # around a number; str.strip and float each take more, and not the same
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:[.,' ]\d{3})+(?:[.,]\d+)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)
 
@@ -47,12 +49,12 @@ def to_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[npt.NDArray[np
                 continue
             # "NAN" and "-nan" are numbers for float, but no missing values here; inf and 1e400 are neither.
             others = np.flatnonzero(~np.isfinite(values)).tolist()
-            if all(cells[i].strip() in MISSING for i in others):
+            if all(cells[i].strip(SPACE) in MISSING for i in others):
                 return values, -1
             break
     values = np.full(len(cells), np.nan)
     for i, cell in enumerate(cells):
-        if cell.strip() not in MISSING:
+        if cell.strip(SPACE) not in MISSING:
             if not is_number(cell, decimal):
                 return values, i
             values[i] = float(cell.replace(decimal, "."))
@@ -65,7 +67,7 @@ def is_number(cell: str, decimal: str = ".") -> bool:
     >>> is_number("1e3"), is_number("1,5", ","), is_number("1e400"), is_number("NA")
     (True, True, False, False)
     """
-    cell = cell.strip()
+    cell = cell.strip(SPACE)
     if decimal != ".":
         if "." in cell:
             return False
@@ -82,7 +84,7 @@ def looks_like_number(cell: str, decimal: str = ".") -> bool:
     try:
         float(cell.replace(decimal, "."))
     except ValueError:
-        return THOUSANDS.fullmatch(cell.strip()) is not None
+        return THOUSANDS.fullmatch(cell.strip(SPACE)) is not None
     return True
 
 
@@ -92,7 +94,7 @@ def why_not_number(cell: str, decimal: str = ".") -> str:
     >>> why_not_number("1e400")
     ' (infinite in float64)'
     """
-    cell = cell.strip()
+    cell = cell.strip(SPACE)
     if THOUSANDS.fullmatch(cell):
         return " (a separator of thousands, or another decimal mark than elsewhere in the file)"
     if decimal != "." and is_number(cell):

@@ -116,12 +116,12 @@ def _fit_levels(column: Column, rows: npt.NDArray[np.integer[Any]], keep: bool) 
         reason = "all distinct"
     order = sorted(np.flatnonzero(count).tolist(), key=lambda i: (-count[i], levels[i]))
     least = 1 if keep else min(max(0.01 * len(part), MIN_ROWS[0]), MIN_ROWS[1])
-    common = [i for i in order if count[i] >= least][:MAX_LEVELS]
-    rare = order[len(common) :]
-    if len(rare) == 1 and len(common) < MAX_LEVELS:
-        common, rare = order, []
-    if not reason and 2 * count[rare].sum() > len(part):
+    often = [i for i in order if count[i] >= least]
+    if not reason and 2 * count[often].sum() < count.sum():
         reason = f"text, {distinct:,} distinct, mostly rare"
+    if len(order) - len(often) == 1:
+        often = order
+    common, rare = often[:MAX_LEVELS], order[len(often[:MAX_LEVELS]) :]
     if reason and (not keep or not distinct):
         return EncodedColumn(column.name, "dropped", reason)
     own, pooled = (tuple(sorted(levels[i] for i in chosen)) for chosen in (common, rare[:MAX_POOLED]))

@@ -5,13 +5,37 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fnet.data.cells import MISSING, is_number, looks_like_number, shown, to_numbers, why_not_number
+from fnet.data.cells import MISSING, SPACE, is_number, looks_like_number, shown, to_numbers, why_not_number
 from fnet.data.tables import Column
+from fnet.nn import Array
 from fnet.tree import frozen
 
-__all__ = ["Growing"]
+__all__ = ["Buffer", "Growing"]
 
 MAX_SPELLINGS = 10_000  # different cells of a target as written, if they are numbers; more are no classes
+
+
+class Buffer:
+    """An array that grows at its end. Memory that is taken in advance and never used is none."""
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        self._memory: Array = np.empty(0, dtype)
+        self._size = 0
+
+    def extend(self, values: npt.ArrayLike, room: int) -> None:
+        """Add values; where they do not fit, take memory for `room`, or for as many as there are."""
+        values = np.asarray(values, self._memory.dtype)
+        end = self._size + len(values)
+        if end > len(self._memory):
+            memory = np.empty(max(room, end), self._memory.dtype)
+            memory[: self._size] = self.array()
+            self._memory = memory
+        self._memory[self._size : end] = values
+        self._size = end
+
+    def array(self) -> Array:
+        """The values so far; not a copy."""
+        return self._memory[: self._size]
 
 
 class Growing:
@@ -22,13 +46,12 @@ class Growing:
         self.is_target = is_target
         self.is_text = as_written
         self._seen = as_written  # whether it is known what the column holds; until then its cells are all missing
-        self._values = np.empty(0)  # of numbers, with room for more rows
-        self._codes: list[npt.NDArray[np.int32]] = []  # of text
+        self._values = Buffer(np.int32 if as_written else np.float64)  # numbers, or positions in the levels
         self._levels: dict[str, int] = {}
         self._as_written = as_written
 
-    def add(self, cells: Sequence[str], rows: int, room: int, decimal: str, where: Callable[[int], str]) -> None:
-        """Cells after the first `rows`; `where` says where one of them is.
+    def add(self, cells: Sequence[str], room: int, decimal: str, where: Callable[[int], str]) -> None:
+        """More cells; `where` says where one of them is.
 
         Raises:
             ValueError: a cell that is not a number among numbers.
@@ -36,45 +59,47 @@ class Growing:
         if not self.is_text:
             values, bad = to_numbers(cells, decimal)
             if bad < 0:
-                self._seen = self._seen or not np.isnan(values).all()
-                self.add_numbers(values, rows, room)
+                self.add_numbers(values, room)
                 return
             self._check(cells, bad, decimal, where)
-            self.is_text, self._codes, self._values = True, [np.full(rows, -1, np.int32)], np.empty(0)
+            gone = len(self._values.array())  # the cells before were all missing
+            self.is_text, self._values = True, Buffer(np.int32)
+            self._values.extend(np.full(gone, -1), room)
         levels = self._levels
-        codes = [levels.setdefault(cell.strip(" \t"), len(levels)) for cell in cells]
-        self._codes.append(np.array(codes, np.int32))
+        codes = list(map(levels.get, cells))
+        if None in codes:
+            codes = [levels.setdefault(cell, len(levels)) for cell in cells]
+        self._values.extend(np.array(codes, np.int32), room)
         if self.is_target and len(levels) > MAX_SPELLINGS:
+            self.is_target = False  # decided once
             values, bad = to_numbers(list(levels), decimal)
             if bad < 0:
-                numbers = values[np.concatenate(self._codes)]
-                self.is_text, self._codes, self._levels = False, [], {}
-                self.add_numbers(numbers, 0, room)
+                codes, self._values = self._values.array(), Buffer(np.float64)
+                self.is_text, self._levels = False, {}
+                self.add_numbers(values[codes], room)
 
-    def add_numbers(self, values: npt.NDArray[np.float64], rows: int, room: int) -> None:
-        """Numbers after the first `rows`; memory is taken for `room` rows, or for as many as there are."""
-        if rows + len(values) > len(self._values):
-            larger = np.empty(max(room, rows + len(values)))
-            larger[:rows] = self._values[:rows]
-            self._values = larger
-        self._values[rows : rows + len(values)] = values
+    def add_numbers(self, values: npt.NDArray[np.float64], room: int) -> None:
+        """More numbers, NaN where missing."""
+        self._seen = self._seen or not np.isnan(values).all()
+        self._values.extend(values, room)
 
-    def column(self, rows: int, decimal: str) -> Column:
+    def column(self, decimal: str) -> Column:
         """The column of the rows so far. Numbers that are kept as written get a point for a decimal comma."""
         if not self.is_text:
-            return Column(self.name, frozen(self._values[:rows]))
-        # Missing cells are levels until here.
-        levels = [level for level in self._levels if level not in MISSING]
+            return Column(self.name, frozen(self._values.array()))
+        # Until here missing cells are levels, and so is a text with space around it.
+        stripped = [level.strip(" \t") for level in self._levels]
+        levels = [level for level in dict.fromkeys(stripped) if level not in MISSING]
         positions = {level: i for i, level in enumerate(levels)}
-        renumber = np.array([positions.get(level, -1) for level in self._levels] + [-1], np.int32)
-        codes = renumber[np.concatenate(self._codes)]
+        renumber = np.array([positions.get(level, -1) for level in stripped] + [-1], np.int32)
+        codes = renumber[self._values.array()]
         if decimal != "." and self._as_written and all(is_number(level, decimal) for level in levels):
             levels = [level.replace(decimal, ".") for level in levels]
         return Column(self.name, frozen(codes), tuple(levels), typed=not self._as_written)
 
     def _check(self, cells: Sequence[str], bad: int, decimal: str, where: Callable[[int], str]) -> None:
         """Whether the cells are text; an error at the bad one where they are numbers, or were before."""
-        present = [cell for cell in cells if cell.strip() not in MISSING]
+        present = [cell for cell in cells if cell.strip(SPACE) not in MISSING]
         alike = sum(looks_like_number(cell, decimal) for cell in present)
         if self._seen or 2 * alike >= len(present):
             raise ValueError(

@@ -9,6 +9,7 @@ from fnet.data.cells import MISSING, THOUSANDS, days, is_number, looks_like_numb
 __all__ = ["Layout", "find_layout", "has_header"]
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+MAX_COLUMNS = 1 << 16
 MAX_CELLS = 20_000  # that are looked at to find the layout
 MAX_ROWS = 1000
 
@@ -18,29 +19,35 @@ class Layout(NamedTuple):
 
     delimiter: str
     decimal: str
+    width: int  # cells of the first row
 
 
-def find_layout(lines: Sequence[str]) -> Layout:
+def find_layout(source: str, lines: Sequence[str]) -> Layout:
     """The delimiter that gives most of the first rows the width of the first; then the one that gives more numbers,
     then more columns; then comma, semicolon, tab.
 
     The decimal mark is a comma where cells are separated by something else and more numbers have a comma than a point.
 
-    >>> find_layout(["a;b", "1,5;2", "2,25;3"])
-    Layout(delimiter=';', decimal=',')
+    >>> find_layout("a.csv", ["a;b", "1,5;2", "2,25;3"])
+    Layout(delimiter=';', decimal=',', width=2)
+
+    Raises:
+        ValueError: there are more columns than are read.
     """
-    best, layout = (0.0, 0.0, 0), Layout(",", ".")
+    best, layout = (0.0, 0.0, 0), Layout(",", ".", 1)
     for delimiter in DELIMITERS:
         rows = _sample(lines, delimiter)
         if not rows or len(rows[0]) == 1:
             continue
+        if len(rows[0]) > MAX_COLUMNS:
+            raise ValueError(f"{source}: {len(rows[0])} columns are more than the {MAX_COLUMNS} that are read")
         cells = [cell.strip() for row in rows for cell in row]
         decimal = "." if delimiter == "," else _decimal(cells, delimiter)
         width = len(rows[0])
         share = sum(len(row) == width for row in rows) / len(rows)
         score = (share, sum(is_number(cell, decimal) for cell in cells) / len(cells), width)
         if score > best:
-            best, layout = score, Layout(delimiter, decimal)
+            best, layout = score, Layout(delimiter, decimal, width)
     return layout
 
 
@@ -77,7 +84,9 @@ def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -
         return False
     if not numbers:
         return above_numbers > 0 or (any(is_name) and not any(again))
-    if any(not first[i].isdecimal() for i in numbers) or len({first[i] for i in numbers}) < len(numbers):
+    if any(not first[i].isdecimal() or len(first[i]) > 9 for i in numbers) or len({first[i] for i in numbers}) < len(
+        numbers
+    ):
         return False  # a negative number, a fraction, or one twice: not names
     if any(again) and not above_numbers:
         return False
@@ -109,7 +118,7 @@ def _sample(lines: Sequence[str], delimiter: str) -> list[list[str]]:
     reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter)
     try:
         for row in reader:
-            if any(cell.strip() for cell in row):
+            if len(row) > 1 or "".join(row).strip():
                 rows.append(row)
                 cells += len(row)
             if len(rows) >= MAX_ROWS or (cells >= MAX_CELLS and len(rows) > 1):

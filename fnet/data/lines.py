@@ -13,8 +13,8 @@ __all__ = ["Lines", "check_regular", "opened"]
 BLOCK = 1 << 20  # bytes of text; and at least as many as MIN_LINES lines take
 MIN_LINES = 100
 MAX_LINE = 16 << 20  # bytes
-MAX_RATIO = 100  # of compressed text beyond 4 MiB, so that a small file cannot fill the memory
-MAX_SMALL = 4 << 20
+MAX_RATIO = 100  # of compressed text beyond 2 MiB, so that a small file cannot fill the memory
+MAX_SMALL = 2 << 20
 GZIP = b"\x1f\x8b"
 OTHERS = {  # what begins so is not text; the first few of what people take for it
     b"PK\x03\x04": "a zip or Excel file; save the sheet as CSV",
@@ -81,16 +81,16 @@ class Lines:
     lines: list[str]  # the lines of the block, without their ends
     before: int = 0  # lines of the blocks before
     at: int = 0  # lines of the block that were taken
-    taken: int = 0  # bytes of the blocks before
 
     def __init__(self, source: str, blocks: Iterator[bytes]) -> None:
         self.source, self.lines, self._blocks, self._size = source, [], blocks, 0
+        self._bytes = 0  # of the blocks before
 
     def fill(self) -> bool:
         """Make sure that there are lines to take; False at the end."""
         if self.at < len(self.lines):
             return True
-        self.taken += self._size
+        self._bytes += self._size
         block = next(self._blocks, None)
         if block is None:
             return False
@@ -112,6 +112,21 @@ class Lines:
         if self.text.endswith("\n"):
             self.lines.pop()
         return True
+
+    def skip_blank(self) -> bool:
+        """Make sure that the next line is not blank; False at the end."""
+        while self.fill():
+            if self.text.isspace():
+                self.at = len(self.lines)
+            while self.at < len(self.lines):
+                if self.lines[self.at] and not self.lines[self.at].isspace():
+                    return True
+                self.at += 1
+        return False
+
+    def bytes_taken(self) -> int:
+        """The bytes of the lines that were taken, as if all lines of a block were of one length."""
+        return self._bytes + self._size * self.at // max(len(self.lines), 1)
 
     @property
     def number(self) -> int:

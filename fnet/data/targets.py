@@ -151,8 +151,8 @@ def _like_pixels(first: Column, others: Sequence[Column]) -> bool:
         return False
     low: npt.NDArray[np.float64] = values.min(axis=1)
     least = float(low.min())
-    share = float(np.mean(low == least))
-    return share > 0.8 and float(low[-1]) == least and float(_floats(first).max()) < float(values.max())
+    share = np.count_nonzero(low == least) / len(low)
+    return bool(share > 0.8) and bool(low[-1] == least) and bool(_floats(first).max() < values.max())
 
 
 def _is_text(column: Column) -> bool:

@@ -40,7 +40,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     """A multi-layer perceptron as a scikit-learn classifier.
 
     Parameters have scikit-learn's names where its `MLPClassifier` has them, and those of `fnet.MLPConfig` and
-    `fnet.TrainConfig` otherwise. `scripts/bench` compares the two with their defaults.
+    `fnet.TrainConfig` otherwise. `python scripts/bench accuracy` compares the two with their defaults.
 
     Fitted on float32, the network computes in float32; fitted on anything else, in float64, like scikit-learn's, in up
     to twice the time.

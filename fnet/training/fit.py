@@ -130,7 +130,7 @@ def fit(
     Raises:
         NonFiniteLossError: the loss is infinite or not a number; `train_state` in it is the last good state.
         TypeError, ValueError: data or a train_state that do not fit the configs, before the first step; features that
-            are not finite, when their batch comes.
+            are not finite, when their batch comes; at the start of an epoch, a mapped file that has become shorter.
         ImportError: the engine is not installed.
     """
     _check_arguments(config, train_config, yield_every)
@@ -182,6 +182,9 @@ def fit(
         statistics_rows = examples.used[random.permutation(statistics_key, len(examples.used))[:STATISTICS_ROWS]]
         stopping = False
         while not stopping and not is_finished(train_state, train_config):
+            for dataset in (train, valid):
+                if dataset is not None:
+                    data.check_mapped(dataset)
             epoch, seconds = int(train_state.epoch), 0.0
             order = examples.used[random.permutation(random.fold_in(order_key, epoch), len(examples.used))]
             position = int(train_state.step) - epoch * len(slices)

@@ -1,15 +1,17 @@
 """The folder of a run belongs to one run at a time."""
 
+import errno
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from fnet.cli import folder
 
-from .conftest import Fnet
+from .conftest import Fnet, refused
 
 
 def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(
@@ -46,6 +48,23 @@ def test_death_frees_the_lock(tmp_path: Path) -> None:
         process.wait()
     with folder.locked(tmp_path):
         pass
+
+
+def test_files_of_somebody_else_are_not_replaced(tmp_path: Path, fnet_command: Fnet) -> None:
+    (tmp_path / "report.txt").write_text("mine")
+    error = refused(fnet_command("train", "--epochs", "1", "--quiet", "--out", tmp_path))
+    assert "holds report.txt, but no run: choose another folder, or --overwrite them" in error
+    assert (tmp_path / "report.txt").read_text() == "mine"
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="only Windows has no fcntl")
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    with folder.locked(tmp_path):
+        pass
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
 
 
 def test_a_lock_file_that_is_removed_while_it_is_opened_is_no_lock(

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from fnet import model, testing
+from fnet import calibration, model, testing
 
 from .conftest import Fnet, interrupting, refused, succeeds
 
@@ -268,7 +269,11 @@ def test_few_rows_are_trained_on(tmp_path: Path, fnet_command: Fnet) -> None:
 # Folds ----------------------------------------------------------------------------------------------------------------
 
 
-def test_folds_judge_each_row_by_a_network_that_has_not_seen_it(tmp_path: Path, fnet_command: Fnet) -> None:
+def test_folds_judge_each_row_by_a_network_that_has_not_seen_it(
+    tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = Mock(return_value=1.5)
+    monkeypatch.setattr(calibration, "safe_temperature", fit)
     rows = numbers(90, sign)
     for row in rows[::6]:
         row[-1] = "up" if row[-1] == "down" else "down"  # which only a network that has seen the row can know
@@ -289,7 +294,9 @@ def test_folds_judge_each_row_by_a_network_that_has_not_seen_it(tmp_path: Path, 
     assert np.mean(right[::6]) < 0.4, "the network that judges a row has not seen it"
     classifier = model.load_model(out / "model.npz")
     assert len(classifier.members) == 3
-    assert classifier.temperature != 1, "fitted on the same predictions"
+    assert classifier.temperature == 1.5
+    logits, labels = fit.call_args.args
+    assert np.mean(logits.argmax(axis=1) == labels) == pytest.approx(p), "fitted on the same predictions"
 
 
 def test_folds_go_on_where_they_were_interrupted(

@@ -5,6 +5,7 @@ import json
 import random
 import signal
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 import fnet
 from fnet import checkpoint, model, plots, testing
-from fnet.cli import results, train
+from fnet.cli import options, results, train
+from fnet.cli.data import load_data
 
 from .conftest import Fnet, interrupting, refused, succeeds
 
@@ -311,6 +313,19 @@ def test_many_classes_have_no_line_each_in_the_terminal(
 # Data and predictions -------------------------------------------------------------------------------------------------
 
 
+def test_the_last_rows_of_a_mapped_file_are_split_off_without_reading_it(tmp_path: Path) -> None:
+    train, _ = fnet.data.digits()
+    np.save(tmp_path / "train_data.npy", train.x)
+    np.save(tmp_path / "train_label.npy", train.y)
+    loaded = load_data(options.defaults(data=str(tmp_path), test=None))
+    assert loaded.valid is not None
+    for dataset in (loaded.train, loaded.valid):
+        base: Any = dataset.x
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        assert isinstance(base, np.memmap)
+
+
 def test_predictions_are_those_of_the_model(tmp_path: Path, fnet_command: Fnet) -> None:
     succeeds(fnet_command("train", *SMALL, "--ensemble", "2", "--calibrate", "--out", tmp_path))
     _, test = fnet.data.digits()
@@ -329,7 +344,7 @@ def test_predictions_are_those_of_the_model(tmp_path: Path, fnet_command: Fnet) 
 
 @pytest.mark.parametrize("valid_size", ["0", "0.1"])
 def test_a_preset_that_calibrates_says_so_where_it_cannot(valid_size: str, tmp_path: Path, fnet_command: Fnet) -> None:
-    options = ["--hidden", "8", "--epochs", "2", "--no-pictures", "--valid-size", valid_size, "--out", tmp_path]
+    options = ["--hidden", "16", "--epochs", "12", "--no-pictures", "--valid-size", valid_size, "--out", tmp_path]
     result = succeeds(fnet_command("train", "--preset", "chen-wu-large", *options))
     said = "the temperature is not fitted: there are no validation data" in result.out.splitlines()
     assert said == (valid_size == "0")

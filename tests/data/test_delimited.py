@@ -199,7 +199,7 @@ def test_integers_beyond_float32_are_exact() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "d.csv is empty"), ("\n\n", "has no rows"), ("a,b\n", "has a header, but no rows"),
+        ("", "d.csv is empty"), ("\n \n", "is empty"), ("a,b\n", "has a header, but no rows"),
         ("a,b,a\n1,2,3\n", "columns 1 and 3 are both named 'a'"),
         ("a,b\n1,2\n1\n", "line 3: expected 2 columns, but got 1"),
         ("a,b\n1,2\n\n1,2,3\n", "line 4: expected 2 columns, but got 3"), ('a,b\n1,"x\n', "line 2: not a table"),
@@ -361,3 +361,14 @@ def test_diamonds_are_read_as_pandas_reads_them() -> None:
             np.testing.assert_allclose(got.values, frame[column].to_numpy(), rtol=1e-15)
         else:
             assert [got.levels[i] for i in got.values.tolist()] == frame[column].tolist()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("empty", [3, 3000])
+def test_a_column_that_begins_with_missing_cells_is_decided_by_its_first_others(empty: int) -> None:
+    filler = "1.25,0\n" * 3000
+    text = "a,y\n" + ",0\n" * empty
+    assert cells(read(text + filler + ",1\n"))[0] == [None] * empty + [1.25] * 3000 + [None]
+    with pytest.raises(ValueError, match=rf"line {empty + 3002}, column 1 \('a'\): expected a number, but got 'x'"):
+        read(text + filler + "x,1\n")
+    assert cells(read(text + "x,0\n,1\ny,1\n"))[0] == [None] * empty + ["x", None, "y"]

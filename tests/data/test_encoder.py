@@ -190,6 +190,8 @@ def test_rare_levels_share_a_feature_and_unseen_ones_have_none() -> None:
     assert (one.columns[0].levels, one.columns[0].pooled) == (("a", "b", "r"), ())
     many = fit_encoder(from_columns({"a": [f"{i % 150:03}" for i in range(30_000)]}))
     assert (len(many.columns[0].levels), len(many.columns[0].pooled)) == (100, 50)
+    more = fit_encoder(from_columns({"a": [f"{i % 300:03}" for i in range(30_000)]}))
+    assert (len(more.columns[0].levels), len(more.columns[0].pooled)) == (100, 200)
 
 
 def test_the_median_of_huge_numbers_is_finite() -> None:
