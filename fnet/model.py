@@ -56,22 +56,21 @@ def predict_proba(model: Model, x: npt.ArrayLike | Table) -> Array:
         x: `[rows, features]`; of a model with an encoder a table, or the features that `fnet.data.encode` makes of it.
 
     Raises:
-        TypeError: x is not numbers.
+        TypeError: x is not numbers, or a masked array.
         ValueError: x is not finite numbers `[rows, features]`, or they are so large that the network overflows.
     """
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError("x is a masked array, whose mask would be ignored; fill it first, with x.filled(...)")
     if isinstance(x, Table):
         if model.encoder is None:
             raise ValueError("x is a table, but the model was trained on arrays: it has no encoder")
         x, _ = data.encode(model.encoder, x)
-    x = np.asarray(x)
+    x = np.asanyarray(x)  # a masked array stays one, and is refused
+    dtype = model.config.dtype
     networks = [mlp.fold_batch_norm(model.config, *member) for member in model.members]
     parts: list[Array] = []
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
         for start in range(0, len(x) if x.ndim and len(x) else 1, mlp.PREDICT_CHUNK):
-            rows = x[start : start + mlp.PREDICT_CHUNK] if x.ndim else x
-            part = data.standardize(model.standardizer, rows, dtype=model.config.dtype)
+            part = x[start : start + mlp.PREDICT_CHUNK] if x.ndim else x
+            part = data.standardize(model.standardizer, part, dtype=dtype)
             part = mlp.check_features(model.config, part, first_row=start)
             logits = [mlp.folded_logits(config, params, part) for config, params in networks]
             parts.append(np.mean([losses.softmax(z / float(model.temperature)) for z in logits], axis=0))

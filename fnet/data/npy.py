@@ -18,7 +18,7 @@ __all__ = ["open_regular", "read_npy", "read_npz"]
 
 MAX_HEADER = 10_000  # bytes; NumPy's own limit
 MAX_RATIO = 100  # of a compressed file beyond MAX_SMALL, so that a small file cannot fill the memory
-MAX_SMALL = 64 << 20
+MAX_SMALL = 32 << 20  # bytes; with a copy of the data in another dtype, within 64 MB
 MAX_CODE_POINT = 0x10FFFF  # of Unicode
 
 

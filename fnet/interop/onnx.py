@@ -1,6 +1,6 @@
 """ONNX: a whole classifier, from raw features to class and probabilities, as a graph for any ONNX runtime.
 
-The graph, of opset 13 and IR version 8, computes in float32 (and standardizes in float64 if the standardizer is)::
+The graph, of opset 13 and IR version 8, standardizes in float64 and computes in float32::
 
     features [batch, features] float32  ->  label [batch] int64 or string,  probabilities [batch, classes] float32
 
@@ -114,14 +114,13 @@ class _Graph:
 
 
 def _standardize(graph: _Graph, standardizer: Standardizer) -> str:
-    """`(x - mean) / std`, computed in the dtype of the standardizer; the result is float32."""
+    """`(x - mean) / std`, computed in float64 and rounded to float32, as by `fnet.standardize`."""
     from onnx import TensorProto
 
-    wide = standardizer.mean.dtype == np.float64
-    mean, std = (graph.constant(array.astype(np.float64 if wide else np.float32)) for array in standardizer)
-    x = graph.node("Cast", "features", to=TensorProto.DOUBLE) if wide else "features"
+    mean, std = (graph.constant(array.astype(np.float64)) for array in standardizer)
+    x = graph.node("Cast", "features", to=TensorProto.DOUBLE)
     x = graph.node("Div", graph.node("Sub", x, mean), std)
-    return graph.node("Cast", x, to=TensorProto.FLOAT) if wide else x
+    return graph.node("Cast", x, to=TensorProto.FLOAT)
 
 
 def _network(graph: _Graph, config: MLPConfig, params: Params, x: str) -> str:

@@ -317,7 +317,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         if self.standardize:
             standardizer = fnet.fit_standardizer(x)
         else:
-            standardizer = Standardizer(np.zeros(x.shape[1], dtype), np.ones(x.shape[1], dtype))
+            standardizer = Standardizer(np.zeros(x.shape[1]), np.ones(x.shape[1]))
         classes = tuple(name if isinstance(name, int | str) else str(name) for name in self.classes_.tolist())
         return Model(config, (), standardizer, classes)
 

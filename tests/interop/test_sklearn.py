@@ -179,8 +179,8 @@ def test_early_stopping():
     assert fitted.n_iter_ < 300
     assert len(fitted.validation_scores_) == len(fitted.loss_curve_) == fitted.n_iter_
     assert all(0 <= score <= 1 for score in fitted.validation_scores_)
-    with pytest.raises(ValueError, match="leaves one side empty"):
-        MLPClassifier(early_stopping=True, validation_fraction=1e-6).fit(IRIS, NAMES)
+    with pytest.raises(ValueError, match="must be between 0 and 1"):
+        MLPClassifier(early_stopping=True, validation_fraction=1.0).fit(IRIS, NAMES)
 
 
 def test_early_stopping_keeps_the_best_epoch():
