@@ -1,11 +1,14 @@
-"""Where scripts and helpers are; floating-point errors raise in every test."""
+"""Where scripts and helpers are; floating-point errors raise in every test; one BLAS thread, unless set otherwise."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import pytest
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is imported; a second one gains nothing here
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "scripts")]
