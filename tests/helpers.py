@@ -101,6 +101,8 @@ def steps_of_fit(
     train_state = fnet.init_train_state(init_key, config, train_config)
     for step in range(steps):
         epoch, position = divmod(step, len(slices))
+        if position == 0:
+            train_state = train_state._replace(totals=tree.map(np.zeros_like, train_state.totals))
         batch = rows[random.permutation(random.fold_in(order_key, epoch), len(rows))][slices[position]]
         train_state, _ = fnet.train_step(
             config,

@@ -10,7 +10,7 @@ from helpers import KEY, assert_close_to_scale, each_dtype, each_engine, example
 import fnet
 from fnet import Dataset, MLPConfig, TrainConfig, TrainState, random
 from fnet.engine import numpy_kernels
-from fnet.testing import assert_trees_equal
+from fnet.testing import assert_trees_close, assert_trees_equal
 
 ROWS, STEPS = 150, 30
 CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -90,6 +90,7 @@ each_case = pytest.mark.parametrize("case", range(len(CASES)), ids=[str(case).re
 def test_numpy_computes_the_bits_of_train_step(case: int) -> None:
     actual = fitted(*config_of(case, "float32"), "numpy")
     assert_trees_equal(actual[:3], expected(case, "float32")[:3])
+    assert_trees_close(actual.totals, expected(case, "float32").totals, rtol=1e-6)
 
 
 def test_numpy_updates_more_than_a_chunk_of_parameters() -> None:
@@ -106,6 +107,7 @@ def test_numpy_updates_more_than_a_chunk_of_parameters() -> None:
 def test_numba_computes_train_step(case: int, dtype: str) -> None:
     actual = fitted(*config_of(case, dtype), "numba")
     assert_close_to_scale(actual[:3], expected(case, dtype)[:3], TOLERANCES[dtype])
+    assert_trees_close(actual.totals, expected(case, dtype).totals, rtol=TOLERANCES[dtype])
 
 
 @each_engine
