@@ -114,6 +114,14 @@ def test_early_stopping_and_the_best_model() -> None:
     assert fnet.evaluate(CONFIG, *fnet.final_model(run[-1][0], by_accuracy), VALID).accuracy == max(accuracies)
 
 
+def test_the_first_of_equal_epochs_is_the_best() -> None:
+    config = small(batch_norm=False)
+    train_config = TrainConfig(epochs=9, learning_rate=0.0, patience=3, keep="best")
+    *_, (state, record) = fnet.fit(config, train_config, examples(config), examples(config, 30, seed=1), key=KEY)
+    assert state.best is not None
+    assert (state.best.epoch, state.best.value, record.epoch) == (1, record.valid_loss, 4)
+
+
 @each_engine
 @pytest.mark.parametrize("steps", [1, 3, 7, 9])
 def test_stop_ends_after_a_step(engine: str, steps: int) -> None:
