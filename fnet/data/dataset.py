@@ -254,8 +254,11 @@ def batches(key: Key, dataset: Dataset, batch_size: int, *, drop_last: bool = Fa
     Every row comes once. The last batch may be smaller; `drop_last` leaves it out.
 
     Raises:
+        TypeError: the arguments are in another order.
         ValueError: `batch_size` is not positive, or no batch is left.
     """
+    if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"expected batches(key, dataset, batch_size), but the second is a {type(dataset).__name__}")
     order = frandom.permutation(key, len(dataset.y))
     for part in batch_slices(len(order), batch_size, drop_last=drop_last):
         yield gather(dataset.x, order[part]), dataset.y.take(order[part])

@@ -166,3 +166,8 @@ def test_a_mapped_file_that_has_become_shorter_is_noticed(tmp_path: Path) -> Non
     (tmp_path / "train_data.npy").unlink()
     with pytest.raises(FileNotFoundError):
         data.check_mapped(train)
+
+
+def test_batches_with_swapped_arguments_show_the_right_call() -> None:
+    with pytest.raises(TypeError, match=r"expected batches\(key, dataset, batch_size\)"):
+        next(fnet.data.batches(fnet.data.digits()[0], 64, fnet.random.key(0)))  # pyright: ignore
