@@ -32,7 +32,7 @@ __all__ = [
     "predict_proba",
 ]
 
-PREDICT_CHUNK = 2048  # rows; the outputs of a layer then stay in the cache: 17 ms for 10,000 rows of 128 instead of 22
+PREDICT_CHUNK = 512  # rows; the outputs of a layer then stay in the cache: 17 ms for 10,000 rows of 128 instead of 22
 
 
 class Aux(NamedTuple):
@@ -290,9 +290,8 @@ def check_features(config: MLPConfig, x: npt.ArrayLike, *, first_row: int = 0) -
         raise ValueError("x has no rows")
     with np.errstate(over="ignore"):  # a number too large for the dtype is not finite, and found below
         x = x.astype(config.dtype, copy=False)
-    finite = np.isfinite(x)
-    if not finite.all():
-        row, column = (int(i) for i in np.argwhere(~finite)[0])
+    if not np.isfinite(x).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
         raise ValueError(f"x must be finite, but x[{first_row + row}, {column}] is {x[row, column]}")
     return x
 

@@ -69,7 +69,7 @@ def linear_fwd(params: Linear, x: Array) -> tuple[Array, LinearResiduals]:
     """
     y = x @ params.w
     if params.b is not None:
-        y = y + params.b
+        y += params.b
     return y, LinearResiduals(params, x)
 
 
