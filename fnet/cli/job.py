@@ -43,7 +43,11 @@ def make_job(args: argparse.Namespace) -> Job:
     data = load_data(args)
     config, train_config = options.model_config(args, data), options.train_config(args)
     # What cannot be saved is refused before it is trained.
-    model.checked(data.name, model.Model(config, (param_shapes(config),), data.standardizer, data.classes))
+    untrained = (param_shapes(config),)
+    classifier = model.Model(
+        config, untrained, data.standardizer, data.classes, encoder=data.encoder, target=data.target
+    )
+    model.checked(data.name, classifier)
     folds = assign_folds(data.train.y, args.folds) if args.folds else None
     engine = resolve(args.engine)
     calibrate = bool(args.calibrate) and (data.valid is not None or folds is not None)
