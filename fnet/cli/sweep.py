@@ -5,8 +5,8 @@
     fnet sweep --toml FILE                      lines such as: hidden = [64, 128] or dropout = "0..0.5:3"
     fnet sweep --table3 --dry-run               the 648 combinations of Chen & Wu's Table III
 
-It writes results.csv, table.md, timings.csv and, for each run, a file in runs/. Started again, after an interruption or
-with more values, it trains only the runs that are missing. The best combination is trained again with other seeds.
+It writes results.csv, history.csv, timings.csv, table.md and a file per run in runs/. Started again after an
+interruption, or with more values, it trains only the missing runs. The best is trained again with other seeds.
 """
 
 import argparse
