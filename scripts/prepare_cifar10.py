@@ -1,21 +1,16 @@
-"""The report's data from CIFAR-10's binary release: scores on the first principal components.
+"""Make Chen & Wu's data from CIFAR-10's binary release: scores on the first principal components.
 
     python scripts/prepare_cifar10.py cifar-10-binary.tar.gz --out DIR [--components 128]
 
-Pixels are divided by 255; the mean and the components are those of the training images alone. DIR
-gets train_data.npy, train_label.npy, test_data.npy and test_label.npy, which
-`scripts/train.py --data DIR` reads. The archive is read as a stream; nothing is unpacked to the
-disk.
+Pixels are divided by 255; the mean and the components are those of the training images alone. It writes train_data.npy,
+train_label.npy, test_data.npy and test_label.npy to DIR, which `fnet train --data DIR` reads. The archive is read as a
+stream; nothing is unpacked to the disk.
 """
 
-import _threads  # noqa: I001  # before NumPy
-
-import argparse
 import gzip
 import io
 import os
 import re
-import sys
 import tarfile
 import tempfile
 import zlib
@@ -25,6 +20,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from fnet.cli import threads
+from fnet.cli.main import run
+from fnet.cli.parser import Parser, add_help
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -52,11 +51,11 @@ class Batches(NamedTuple):
 
 
 class PrincipalComponents(NamedTuple):
-    """What `principal_components` finds in images of `d` pixels."""
+    """The principal components of images of `d` pixels."""
 
     mean: Floats  # [d]
-    components: Floats  # [d, k]: orthonormal columns, that of the largest variance first
-    variances: Floats  # [d]: along all components, falling
+    components: Floats  # [d, k]: orthonormal columns, the largest variance first
+    variances: Floats  # [d]: along all components, in descending order
 
 
 class LimitedStream(io.RawIOBase):
@@ -69,8 +68,7 @@ class LimitedStream(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         data = self.stream.read(size)
-        # What lies behind the end counts, too: tarfile skips a member by reading as much as its
-        # header says, and would not stop there.
+        # Reading past the end counts too: tarfile skips a member by reading as much as its header says.
         self.left -= len(data) or size
         if self.left < 0:
             raise ValueError(f"more than the expected {MAX_OTHER_BYTES:,} bytes beside the batches")
@@ -82,16 +80,16 @@ def read_batches(path: Path) -> Batches:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no archive, is damaged, or is not built like CIFAR-10's binary release.
+        ValueError: it is not an archive, is damaged, or is not laid out like CIFAR-10's binary release.
     """
     if not path.is_file():
-        found = "no regular file" if path.exists() else "not there"
-        raise ValueError(f"{path} is {found}; expected cifar-10-binary.tar.gz")
+        problem = "is not a regular file" if path.exists() else "does not exist"
+        raise ValueError(f"{path} {problem}; expected cifar-10-binary.tar.gz")
     try:
         with gzip.open(path, "rb") as unzipped:
             records = read_records(unzipped)
     except (gzip.BadGzipFile, tarfile.TarError, zlib.error, EOFError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged or no .tar.gz archive: {error}") from None
+        raise ValueError(f"{path} is damaged or not a .tar.gz archive: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     train, test = np.concatenate([records[name] for name in TRAIN_FILES]), records[TEST_FILE]
@@ -101,8 +99,8 @@ def read_batches(path: Path) -> Batches:
 def read_records(unzipped: io.BufferedIOBase) -> dict[str, Bytes]:
     """The records `[rows, 3073]` of each of the six batch files of a tar stream."""
     records: dict[str, Bytes] = {}
-    # The tar format lets headers be of any size, too. Hence what is not known to be a batch of a
-    # permitted size shares one small allowance.
+    # In the tar format headers may have any size too, so all that is not a batch of a permitted size shares one small
+    # allowance.
     stream = LimitedStream(unzipped, MAX_OTHER_BYTES)
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
@@ -110,9 +108,9 @@ def read_records(unzipped: io.BufferedIOBase) -> dict[str, Bytes]:
             if not BATCH_NAME.fullmatch(name):
                 continue
             if name not in FILES:
-                raise ValueError(f"an extra batch {name!r}; expected {', '.join(FILES)}")
+                raise ValueError(f"unexpected batch {name!r}; expected {', '.join(FILES)}")
             if name in records:
-                raise ValueError(f"{name} is there twice; expected it once")
+                raise ValueError(f"{name} occurs twice; expected it once")
             check_member(member, name)
             stream.left += member.size
             content = archive.extractfile(member)
@@ -121,14 +119,14 @@ def read_records(unzipped: io.BufferedIOBase) -> dict[str, Bytes]:
     missing = [name for name in FILES if name not in records]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing; expected CIFAR-10's binary release")
-    # gzip's checksum comes last, behind what tarfile reads.
+    # gzip's checksum comes last, after what tarfile reads.
     while stream.read(1 << 16):
         pass
     return records
 
 
 def check_member(member: tarfile.TarInfo, name: str) -> None:
-    """Refuse, before any of it is read, what cannot be a batch."""
+    """Refuse what cannot be a batch, before any of it is read."""
     if not member.isreg() or member.issparse():
         raise ValueError(f"{name} is a link, a folder or a special file; expected a regular file")
     if not 0 < member.size <= MAX_RECORDS * RECORD or member.size % RECORD:
@@ -137,7 +135,7 @@ def check_member(member: tarfile.TarInfo, name: str) -> None:
 
 
 def to_records(data: bytes, name: str) -> Bytes:
-    """Bytes as records `[rows, 3073]`: in column 0 the label, in the others the pixels."""
+    """Bytes as records `[rows, 3073]`: the label in column 0, then the pixels."""
     records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
     largest = records[:, 0].max()
     if largest >= NUM_CLASSES:
@@ -148,9 +146,8 @@ def to_records(data: bytes, name: str) -> Bytes:
 def principal_components(images: Bytes, k: int, chunk: int = CHUNK) -> PrincipalComponents:
     """The first `k` principal components of the rows `x = images / 255`, `[n, d]`.
 
-    With `mean = sum(x) / n` and `C = sum((x - mean)^T (x - mean)) / n`, `[d, d]`, they are the
-    eigenvectors of `C` of the largest eigenvalues, and these are the variances. Of the two signs of
-    a component, its entry of largest magnitude is positive.
+    With `mean = sum(x) / n` and `C = sum((x - mean)^T (x - mean)) / n`, `[d, d]`, they are the eigenvectors of `C` with
+    the largest eigenvalues, which are the variances. The sign makes the entry of largest magnitude positive.
 
     Raises:
         ValueError: `k` is not from 1 to `min(n, d)`, or all images are the same.
@@ -162,9 +159,9 @@ def principal_components(images: Bytes, k: int, chunk: int = CHUNK) -> Principal
         part = images[start : start + chunk].astype(np.float64)
         sums += part.sum(axis=0)
         products += part.T @ part
-    # (255 n)^2 C = n sum(p^T p) - sum(p)^T sum(p) for the bytes p = 255 x. All of these are
-    # integers, and up to 370,000 images less than 2^53: nothing is rounded before the division, so
-    # that C depends neither on the chunks nor on the order in which a BLAS adds.
+    # (255 n)^2 C = n sum(p^T p) - sum(p)^T sum(p) for the bytes p = 255 x. All of these are integers, and up to 370,000
+    # images less than 2^53: nothing is rounded before the division, so C depends neither on the chunks nor on the order
+    # in which a BLAS adds.
     covariance = (n * products - np.outer(sums, sums)) / (255.0 * n) ** 2
     if not covariance.any():
         raise ValueError("all training images are the same; expected some variance")
@@ -172,16 +169,11 @@ def principal_components(images: Bytes, k: int, chunk: int = CHUNK) -> Principal
     components = vectors[:, ::-1][:, :k]
     largest = np.abs(components).argmax(axis=0)
     components = components * np.sign(components[largest, np.arange(k)])
-    variances = np.maximum(rising[::-1], 0)  # without rounding below zero
+    variances = np.maximum(rising[::-1], 0)  # rounding may have made them negative
     return PrincipalComponents(sums / (255.0 * n), components, variances)
 
 
-def project(
-    images: Bytes,
-    mean: Floats,
-    components: Floats,
-    chunk: int = CHUNK,
-) -> npt.NDArray[np.float32]:
+def project(images: Bytes, mean: Floats, components: Floats, chunk: int = CHUNK) -> npt.NDArray[np.float32]:
     """The scores `(images / 255 - mean) @ components`, `[n, d]` to `[n, k]`."""
     scores = np.empty((len(images), components.shape[1]), np.float32)
     for start in range(0, len(images), chunk):
@@ -196,7 +188,7 @@ def check_components(k: int, most: int) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse, before any work is done, a folder that cannot take the outputs."""
+    """Refuse a folder that cannot take the outputs, before any work is done."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder")
     for name in OUTPUTS:
@@ -205,7 +197,7 @@ def check_folder(folder: Path) -> None:
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write each array to the file of its name; none appears before all are on the disk."""
+    """Write each array to the file of its name; none of them appears before all are on the disk."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
         for name, array in arrays.items():
@@ -217,34 +209,33 @@ def write_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
             Path(unfinished, name).replace(folder / name)
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("archive", type=Path, help="cifar-10-binary.tar.gz")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--components", type=int, default=128, metavar="N")
-    _threads.add_option(parser)
-    args = parser.parse_args(argv)
-    try:
-        check_components(args.components, PIXELS)
-        check_folder(args.out)
-        batches = read_batches(args.archive)
-        mean, components, variances = principal_components(batches.train_images, args.components)
-        arrays = {
-            "train_data.npy": project(batches.train_images, mean, components),
-            "train_label.npy": batches.train_labels[:, None],
-            "test_data.npy": project(batches.test_images, mean, components),
-            "test_label.npy": batches.test_labels[:, None],
-        }
-        write_arrays(args.out, arrays)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(argv: list[str]) -> None:
+    parser = Parser("", "", (__doc__ or "").split("\n\n")[0])
+    parser.usage = "python scripts/prepare_cifar10.py ARCHIVE --out DIR [OPTION…]"
+    group = parser.add_argument_group("arguments")
+    group.add_argument("archive", type=Path, metavar="ARCHIVE", help="cifar-10-binary.tar.gz")
+    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder")
+    group.add_argument("--components", type=int, default=128, metavar="N", help="principal components")
+    threads.add_option(group)
+    add_help(group)
+    args = parser.parse(argv)
+    threads.limit(args.threads)
+    check_components(args.components, PIXELS)
+    check_folder(args.out)
+    batches = read_batches(args.archive)
+    mean, components, variances = principal_components(batches.train_images, args.components)
+    arrays = {
+        "train_data.npy": project(batches.train_images, mean, components),
+        "train_label.npy": batches.train_labels[:, None],
+        "test_data.npy": project(batches.test_images, mean, components),
+        "test_label.npy": batches.test_labels[:, None],
+    }
+    write_arrays(args.out, arrays)
     share = variances[: args.components].sum() / variances.sum()
     print(f"{args.components} components explain {share:.2%} of the training images' variance")
     for name, array in arrays.items():
         print(f"{args.out / name}: {array.dtype} {list(array.shape)}")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(main))

@@ -15,6 +15,7 @@ from fnet.data import Classes, EncodeNotes, Encoder, arrays
 from fnet.training import Transform
 
 EMBEDDED = ("digits", "synthetic")
+DATA_SEED = 2**64  # of data and splits, which are the same for every --seed; no run has this seed
 Rows: TypeAlias = slice | npt.NDArray[np.int64]
 
 
@@ -63,8 +64,9 @@ def load_data(args: argparse.Namespace) -> Data:
     if args.data == "digits":
         train, test = fnet.data.digits()
     elif args.data == "synthetic":
-        whole = fnet.data.synthetic(fnet.random.key(0), 60_000)
-        train, test = fnet.data.train_test_split(fnet.random.key(1), whole, 10_000)
+        data_key, test_key = fnet.random.split(fnet.random.key(DATA_SEED + 1))
+        whole = fnet.data.synthetic(data_key, 60_000)
+        train, test = fnet.data.train_test_split(test_key, whole, 10_000)
     else:
         train, test = fnet.data.load(args.data)
     if args.test is not None:
@@ -101,7 +103,8 @@ def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[Row
         )
     if (args.valid_split or default) == "random":
         # The same rows for every seed, so that seeds can be compared.
-        train, valid = fnet.data.train_test_split(fnet.random.key(0), dataset._replace(x=np.arange(rows)), size)
+        key = fnet.random.key(DATA_SEED)
+        train, valid = fnet.data.train_test_split(key, dataset._replace(x=np.arange(rows)), size)
         return train.x, valid.x
     first, last = slice(0, rows - size), slice(rows - size, None)
     if missing := fnet.data.absent_classes(fnet.data.take(dataset, first)):

@@ -1,7 +1,8 @@
-"""What the commands write: CSV and JSON, names that are safe to show, and the error line."""
+"""What the commands write: CSV, JSON and Markdown, names that are safe to show, and the error line."""
 
 import csv
 import json
+import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -49,3 +50,19 @@ def write_json(path: Path, value: Any) -> None:
 def json_like(value: Any) -> Any:
     """A value as it comes back from JSON: tuples as lists."""
     return json.loads(json.dumps(value))
+
+
+def markdown(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def mean_and_deviation(values: Sequence[float], places: int) -> str:
+    """The mean and, of more than one value, the standard deviation.
+
+    >>> mean_and_deviation([0.5, 0.6], 3)
+    '0.550 ± 0.071'
+    """
+    deviation = f" ± {statistics.stdev(values):.{places}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{places}f}{deviation}"

@@ -35,6 +35,17 @@ class Parser(argparse.ArgumentParser):
                 raise ValueError(unknown("option", name, self._option_string_actions))
         return self.parse_args(argv)
 
+    def arguments(self, options: argparse.Namespace) -> list[str]:
+        """The arguments that `parse` turns into these options; none for an option with its default."""
+        words: list[str] = []
+        for action in self._actions:
+            value: Any = getattr(options, action.dest, action.default)
+            if value != action.default:
+                words.append(action.option_strings[0])
+                if action.nargs != 0:
+                    words += _words(value)
+        return words
+
     def error(self, message: str) -> Any:
         """Raise the message as a ValueError."""
         raise ValueError(message)
@@ -46,6 +57,12 @@ class Parser(argparse.ArgumentParser):
             entries = [_entry(action) for action in group._group_actions]
             lines += [f"\n{group.title}", *_columns(entries)] if entries else []
         return "\n".join(lines) + "\n"
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        return [",".join(map(str, value))]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return [*map(str, value)] if isinstance(value, list) else [str(value)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def add_help(group: Group) -> None:

@@ -1,5 +1,26 @@
-"""Sweeps: search spaces, runs, and what executes them."""
+"""Many runs: search spaces, what a run is and keeps, and the executors that do the work.
 
-from fnet.sweep.space import Failure, Range, content_hash, grid, map_runs, parse_space, parse_values, random_search
+`fnet sweep` is the command. In a script, `grid` or `random_search` lists combinations, `make_run` turns one into a run,
+and `run_all` has all of them trained in the pool that `open_pool` opens; `map_runs` is that loop for any function.
+"""
 
-__all__ = ["Failure", "Range", "content_hash", "grid", "map_runs", "parse_space", "parse_values", "random_search"]
+from fnet.sweep.executors import Failure, Pool, map_runs, open_pool
+from fnet.sweep.runs import Outcome, Run, Source, Splits, make_run, run_all
+from fnet.sweep.space import Range, grid, parse_space, random_search
+
+__all__ = [
+    "Failure",
+    "Outcome",
+    "Pool",
+    "Range",
+    "Run",
+    "Source",
+    "Splits",
+    "grid",
+    "make_run",
+    "map_runs",
+    "open_pool",
+    "parse_space",
+    "random_search",
+    "run_all",
+]

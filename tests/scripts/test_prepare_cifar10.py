@@ -1,4 +1,4 @@
-"""CIFAR-10's binary release to the report's data, on small archives of the same build."""
+"""CIFAR-10's binary release to Chen & Wu's data, on small archives of the same layout."""
 
 import errno
 import gzip
@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import prepare_cifar10 as script
 import pytest
+
+from fnet.cli.main import run
+
+from .conftest import load_script
+
+script = load_script("prepare_cifar10.py")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECORD = 3073
 TEST = "test_batch.bin"
@@ -94,6 +100,10 @@ def small_images(monkeypatch: pytest.MonkeyPatch) -> int:
     return 48
 
 
+def prepare(argv: list[str]) -> int:
+    return run(script.main, argv)
+
+
 def test_outputs_are_those_of_a_direct_decomposition(
     small_images: int,
     tmp_path: Path,
@@ -101,7 +111,7 @@ def test_outputs_are_those_of_a_direct_decomposition(
 ) -> None:
     members, out = release(small_images), tmp_path / "new" / "out"
     archive = write(tmp_path / "cifar.tar.gz", members)
-    assert script.main([str(archive), "--out", str(out), "--components", "5"]) == 0
+    assert prepare([str(archive), "--out", str(out), "--components", "5"]) == 0
     train_x, train_y, test_x, test_y = unpack(members, small_images)
     mean, components, variances = oracle(train_x)
     assert sorted(os.listdir(out)) == OUTPUTS
@@ -128,7 +138,7 @@ def test_the_same_archive_gives_the_same_bytes(small_images: int, tmp_path: Path
     archive = write(tmp_path / "cifar.tar.gz", release(small_images))
     outs: list[dict[str, bytes]] = []
     for name in ("a", "b", "b"):  # the last one over the files of a run before
-        assert script.main([str(archive), "--out", str(tmp_path / name), "--components", "5"]) == 0
+        assert prepare([str(archive), "--out", str(tmp_path / name), "--components", "5"]) == 0
         outs.append({file: (tmp_path / name / file).read_bytes() for file in OUTPUTS})
     assert outs[0] == outs[1] == outs[2]
     assert sorted(os.listdir(tmp_path / "b")) == OUTPUTS
@@ -140,7 +150,7 @@ def test_test_images_have_no_part_in_the_fit(small_images: int, tmp_path: Path) 
     pair = {"a": release(small_images), "b": replaced(TEST, other, pixels=small_images)}
     for name, members in pair.items():
         archive = write(tmp_path / f"{name}.tar.gz", members)
-        assert script.main([str(archive), "--out", str(tmp_path / name), "--components", "4"]) == 0
+        assert prepare([str(archive), "--out", str(tmp_path / name), "--components", "4"]) == 0
         outs.append((tmp_path / name / "train_data.npy").read_bytes())
     assert outs[0] == outs[1]
     assert len(np.load(tmp_path / "b" / "test_data.npy")) == 9
@@ -208,7 +218,7 @@ def test_equal_images_have_no_components() -> None:
 
 def refused(archive: Path, out: Path, capsys: Capture, *options: str) -> str:
     """The one line on stderr with which an archive is refused, with nothing written."""
-    assert script.main([str(archive), "--out", str(out), *options]) == 2
+    assert prepare([str(archive), "--out", str(out), *options]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")
@@ -234,10 +244,10 @@ BAD: dict[str, tuple[list[Member], str]] = {
         [m for m in replaced("data_batch_2.bin") if "data_batch_4" not in m[0].name],
         "data_batch_2.bin, data_batch_4.bin missing",
     ),
-    "twice": ([*release(), member(TEST, GOOD)], "test_batch.bin is there twice"),
+    "twice": ([*release(), member(TEST, GOOD)], "test_batch.bin occurs twice"),
     "twice in other folders": ([*release(), member(f"other/{TEST}", GOOD)], "twice"),
-    "sixth batch": ([*release(), member("data_batch_6.bin", GOOD)], "extra batch 'data_batch_6"),
-    "second test batch": ([*release(), member("test_batch_2.bin", GOOD)], "extra batch"),
+    "sixth batch": ([*release(), member("data_batch_6.bin", GOOD)], "unexpected batch 'data_batch_6"),
+    "second test batch": ([*release(), member("test_batch_2.bin", GOOD)], "unexpected batch"),
     "cut record": (replaced(TEST, member(TEST, GOOD[:-1])), "expected 1 to 10,000 records of 3"),
     "empty": (replaced(TEST, member(TEST, b"")), "test_batch.bin has 0 bytes"),
     "label 10": (replaced(TEST, member(TEST, labelled(10))), "test_batch.bin has the label 10"),
@@ -252,7 +262,7 @@ BAD: dict[str, tuple[list[Member], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_an_archive_of_another_build_is_refused(case: str, tmp_path: Path, capsys: Capture) -> None:
+def test_an_archive_of_another_layout_is_refused(case: str, tmp_path: Path, capsys: Capture) -> None:
     members, message = BAD[case]
     archive = write(tmp_path / "cifar.tar.gz", members)
     error = refused(archive, tmp_path / "out", capsys)
@@ -307,12 +317,12 @@ def test_damaged_archives_are_refused(damage: str, tmp_path: Path, capsys: Captu
     archive = tmp_path / "cifar.tar.gz"
     archive.write_bytes(damaged(damage))
     error = refused(archive, tmp_path / "out", capsys)
-    assert f"{archive} is damaged or no .tar.gz archive" in error
+    assert f"{archive} is damaged or not a .tar.gz archive" in error
 
 
 def test_a_missing_archive_and_a_folder_are_refused(tmp_path: Path, capsys: Capture) -> None:
-    assert "is not there" in refused(tmp_path / "none.tar.gz", tmp_path / "out", capsys)
-    assert "is no regular file" in refused(tmp_path, tmp_path / "out", capsys)
+    assert "does not exist" in refused(tmp_path / "none.tar.gz", tmp_path / "out", capsys)
+    assert "is not a regular file" in refused(tmp_path, tmp_path / "out", capsys)
 
 
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
@@ -387,7 +397,7 @@ def test_a_folder_that_cannot_take_the_outputs_is_refused(tmp_path: Path, capsys
     (tmp_path / "file").write_text("mine")
     (tmp_path / "out" / "test_label.npy").mkdir(parents=True)
     for out, message in (("file", "expected a folder"), ("out", "test_label.npy is a folder")):
-        assert script.main([str(tmp_path / "none.tar.gz"), "--out", str(tmp_path / out)]) == 2
+        assert prepare([str(tmp_path / "none.tar.gz"), "--out", str(tmp_path / out)]) == 2
         assert message in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
     assert os.listdir(tmp_path / "out") == ["test_label.npy"]
@@ -401,7 +411,7 @@ def test_when_the_disk_is_full_the_old_files_stay(
 ) -> None:
     archive = write(tmp_path / "cifar.tar.gz", release(small_images))
     old, new = tmp_path / "old", tmp_path / "new"
-    assert script.main([str(archive), "--out", str(old), "--components", "2"]) == 0
+    assert prepare([str(archive), "--out", str(old), "--components", "2"]) == 0
     before = {name: (old / name).read_bytes() for name in OUTPUTS}
     save = np.save
 
@@ -412,7 +422,7 @@ def test_when_the_disk_is_full_the_old_files_stay(
 
     monkeypatch.setattr(np, "save", save_data)
     for out in (old, new):
-        assert script.main([str(archive), "--out", str(out), "--components", "3"]) == 2
+        assert prepare([str(archive), "--out", str(out), "--components", "3"]) == 2
         assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in old.iterdir()} == before
     assert os.listdir(new) == []
@@ -421,7 +431,7 @@ def test_when_the_disk_is_full_the_old_files_stay(
 def test_as_a_user_runs_it(tmp_path: Path) -> None:
     archive = write(tmp_path / "cifar.tar.gz", replaced(TEST))
     command = [sys.executable, str(script.__file__), str(archive), "--out", str(tmp_path / "out")]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     expected = f"error: {archive}: test_batch.bin missing; expected CIFAR-10's binary release\n"
-    assert (run.returncode, run.stdout, run.stderr) == (2, "", expected)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", expected)
     assert os.listdir(tmp_path) == ["cifar.tar.gz"]

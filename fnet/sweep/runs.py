@@ -1,0 +1,218 @@
+"""Runs of a sweep: what one is, how a worker trains it, and the folder that keeps those that are finished.
+
+A worker, in whatever process or on whatever machine, gets a `Run`, reads the data once per process, and returns an
+`Outcome`; both can be pickled.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+import fnet
+from fnet import EpochRecord, MLPConfig, TrainConfig, metrics
+from fnet.checkpoint import write_atomically
+from fnet.data import Dataset, Standardizer
+from fnet.losses import softmax
+from fnet.random import Key
+from fnet.sweep.executors import Failure, Pool, map_runs
+
+__all__ = ["Outcome", "Run", "Source", "Splits", "content_hash", "estimate", "make_run", "run_all", "train"]
+
+VERSIONS = {"fnet": fnet.__version__, "numpy": np.__version__}
+
+
+class Splits(NamedTuple):
+    """The data of a run: the rows to train on, those to compare runs on, and how the features are scaled."""
+
+    train: Dataset
+    valid: Dataset
+    standardizer: Standardizer
+
+
+# Reads the data, once per process. It can be pickled, and two that are equal read the same data.
+Source: TypeAlias = Callable[[], Splits]
+
+
+class Run(NamedTuple):
+    """All that a worker needs to train a network.
+
+    Runs of one seed begin with one key, so that they differ by nothing but their configuration.
+    """
+
+    config: MLPConfig
+    train_config: TrainConfig
+    seed: int
+    engine: str  # "numpy" or "numba"
+    source: Source
+    fingerprint: str  # of the data, where the run was made
+    versions: dict[str, str]  # of fnet and NumPy there
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All that decides the outcome, and nothing else, as JSON."""
+        network, training = dataclasses.asdict(self.config), dataclasses.asdict(self.train_config)
+        parts = {"network": network, "training": training, "seed": self.seed, "engine": self.engine}
+        return json.loads(json.dumps({**parts, "data": self.fingerprint, "versions": self.versions}))
+
+    def path(self, folder: Path) -> Path:
+        """The file of its outcome in a folder."""
+        return folder / f"{content_hash(self.description)}.json"
+
+
+class Outcome(NamedTuple):
+    """A trained network on the validation rows, and how its training went."""
+
+    loss: float
+    accuracy: float
+    calibration_error: float
+    parameters: int
+    confusion_matrix: list[list[int]]  # see `fnet.metrics.confusion_matrix`
+    records: list[EpochRecord]
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of training."""
+        return sum(record.seconds for record in self.records)
+
+
+def make_run(
+    source: Source, config: MLPConfig, train_config: TrainConfig, *, seed: int = 0, engine: str = "numpy"
+) -> Run:
+    """The run that trains a network on the data of a source."""
+    return Run(config, train_config, seed, engine, source, _read(source)[1], VERSIONS)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(source: Source) -> tuple[Splits, str]:
+    """The data of a source and their fingerprint."""
+    splits = source()
+    scaling = Dataset(np.stack(splits.standardizer), np.zeros(2, np.int64))
+    return splits, content_hash([fnet.data.fingerprint(part) for part in (splits.train, splits.valid, scaling)])
+
+
+def content_hash(value: Any) -> str:
+    """16 hexadecimal digits that name plain data by their content.
+
+    >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def train(run: Run) -> Outcome:
+    """Train a network and evaluate it on the validation rows.
+
+    Raises:
+        RuntimeError: this process has other data or versions than the one that made the run.
+        ValueError, fnet.NonFiniteLossError: as `fnet.fit`, or a validation loss that is not finite.
+    """
+    (rows, valid, standardizer), fingerprint = _read(run.source)
+    if fingerprint != run.fingerprint:
+        raise RuntimeError(f"this worker reads other data: {fingerprint}, not {run.fingerprint}")
+    if run.versions != VERSIONS:
+        raise RuntimeError(f"this worker has {VERSIONS}, but the sweep was started with {run.versions}")
+    config, key, transform = run.config, fnet.random.key(run.seed), partial(fnet.standardize, standardizer)
+    params, state, records = fnet.run(
+        config, run.train_config, rows, valid, key=key, engine=run.engine, transform=transform
+    )
+    if not all(math.isfinite(record.valid_loss or 0) for record in records):
+        raise ValueError("the loss on the validation rows is not finite")
+    evaluation = fnet.evaluate(config, params, state, valid, transform=transform)
+    return Outcome(
+        evaluation.loss,
+        evaluation.accuracy,
+        metrics.expected_calibration_error(softmax(evaluation.logits), valid.y),
+        fnet.num_params(config),
+        metrics.confusion_matrix(valid.y, evaluation.logits.argmax(axis=1), config.num_outputs).tolist(),
+        records,
+    )
+
+
+def estimate(run: Run, *, key: Key, limit: float = 0.1) -> float:
+    """About how many seconds a run takes, from one evaluation and a few steps, no more than `limit` seconds of them."""
+    (rows, valid, standardizer), _ = _read(run.source)
+    config, train_config, transform = run.config, run.train_config, partial(fnet.standardize, standardizer)
+    init_key, key = fnet.random.split(key)
+    started = time.perf_counter()
+    fnet.evaluate(config, *fnet.init(init_key, config), valid, transform=transform)
+    evaluation = time.perf_counter() - started
+    steps, started, last = list[float](), time.perf_counter(), 0.0
+    epochs = fnet.fit(config, train_config, rows, key=key, engine=run.engine, transform=transform, yield_every=1)
+    try:
+        for _, record in epochs:
+            steps.append(record.seconds - last)
+            last = 0.0 if record.finished else record.seconds
+            if len(steps) > 2 and time.perf_counter() - started > limit:
+                break
+    except fnet.NonFiniteLossError:  # then it is a short run
+        return evaluation
+    step = float(np.median(steps))  # the first may include a compilation
+    return train_config.epochs * (step * math.ceil(len(rows.y) / train_config.batch_size) + evaluation)
+
+
+# The folder -----------------------------------------------------------------------------------------------------------
+
+
+def run_all(
+    runs: Sequence[Run], names: Sequence[str], pool: Pool, folder: Path, *, quiet: bool = True
+) -> list[Outcome | Failure]:
+    """The outcome of each run, from its file in the folder or from a worker; equal runs are trained once.
+
+    Unless `quiet`, a line is printed for each run that finishes, with its name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [run.path(folder) for run in runs]
+    outcomes: dict[Path, Outcome | Failure | None] = {}
+    missing: list[int] = []
+    for i, path in enumerate(paths):
+        if path not in outcomes:
+            outcomes[path] = _load(path, runs[i])
+            missing += [i] * (outcomes[path] is None)
+    started, done = time.monotonic(), len(outcomes) - len(missing)
+    tasks = map_runs(pool.make_executor, train, [runs[i] for i in missing], in_flight=pool.in_flight)
+    for number, (task, outcome) in enumerate(tasks, 1):
+        i = missing[task]
+        outcomes[paths[i]] = outcome
+        if isinstance(outcome, Failure):
+            summary = f"failed, {outcome.error}"
+        else:
+            _save(paths[i], runs[i], outcome)
+            summary = f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}, {outcome.seconds:.1f} s"
+        if not quiet:
+            seconds = (time.monotonic() - started) / number * (len(missing) - number)
+            left = timedelta(seconds=round(seconds))
+            print(f"[{done + number}/{len(outcomes)}] {names[i]}: {summary}; about {left} left", flush=True)
+    return [outcome for path in paths if (outcome := outcomes[path]) is not None]
+
+
+def _save(path: Path, run: Run, outcome: Outcome) -> None:
+    content = {"run": run.description, "outcome": outcome._asdict()}
+    write_atomically(path, json.dumps({**content, "sha256": content_hash(content)}).encode())
+
+
+def _load(path: Path, run: Run) -> Outcome | None:
+    """The outcome in a file; None where there is no file, or a damaged one, which is named on standard error."""
+    try:
+        content = json.loads(path.read_bytes())
+        sha256 = content.pop("sha256")
+        if content["run"] == run.description and sha256 == content_hash(content):
+            outcome = Outcome(**content["outcome"])
+            return outcome._replace(records=[EpochRecord(*record) for record in outcome.records])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    print(f"{path} is damaged: its run is made again", file=sys.stderr)
+    return None
