@@ -2,8 +2,8 @@
 
 from fnet import checkpoint, data, losses, metrics, model, nn, random, schedules, testing, tree
 from fnet.data import Dataset, Standardizer, fit_standardizer, standardize
+from fnet.lbfgs import lbfgs_init, lbfgs_update
 from fnet.mlp import (
-    Aux,
     fold_batch_norm,
     forward,
     loss_and_grads,
@@ -11,6 +11,7 @@ from fnet.mlp import (
     predict_logits,
     predict_proba,
 )
+from fnet.model import Model, load_model, save_model
 from fnet.optim import (
     AdamState,
     SGDState,
@@ -41,11 +42,11 @@ __version__ = "0.2.0"
 
 __all__ = [
     "AdamState",
-    "Aux",
     "Dataset",
     "EpochRecord",
     "Evaluation",
     "MLPConfig",
+    "Model",
     "NonFiniteLossError",
     "Params",
     "SGDState",
@@ -68,6 +69,9 @@ __all__ = [
     "init",
     "init_train_state",
     "is_finished",
+    "lbfgs_init",
+    "lbfgs_update",
+    "load_model",
     "loss_and_grads",
     "losses",
     "metrics",
@@ -79,6 +83,7 @@ __all__ = [
     "predict_proba",
     "random",
     "run",
+    "save_model",
     "schedules",
     "sgd_init",
     "sgd_update",

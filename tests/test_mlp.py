@@ -18,6 +18,7 @@ from helpers import (
 
 import fnet
 from fnet import MLPConfig, losses, nn, random, tree
+from fnet.mlp import Aux
 from fnet.testing import assert_trees_close, assert_trees_equal, check_grads
 
 each_activation = pytest.mark.parametrize("activation", nn.ACTIVATIONS)
@@ -85,7 +86,7 @@ def test_the_loss_is_the_mean_over_the_batch(batch_norm: bool, dropout: float) -
     expected = losses.softmax_cross_entropy(logits, losses.label_targets(y, 3, 0.1, "float64"))
     assert type(loss) is float
     assert loss == pytest.approx(expected.mean(), rel=1e-12)
-    assert_trees_equal(aux, fnet.Aux(new_state, logits))
+    assert_trees_equal(aux, Aux(new_state, logits))
     assert tree.structure(grads) == tree.structure(params)
     weighted = fnet.loss_and_grads(config, params, state, x, y, key=KEY, label_smoothing=0.1, sample_weight=WEIGHTS)
     assert weighted[0][0] == pytest.approx((expected * WEIGHTS).sum() / WEIGHTS.sum(), rel=1e-12)
