@@ -1,0 +1,240 @@
+"""Python source: a whole classifier as one file that imports NumPy alone and reads as if someone had written it.
+
+It computes what `fnet.model.predict_proba` computes, by the same operations in the same order, so that the bits are the
+same on the same machine. What stands in it are constants, written by `repr`, and functions that do not depend on names.
+"""
+
+import base64
+import hashlib
+import io
+import math
+import pprint
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fnet import mlp
+from fnet.checkpoint import write_atomically
+from fnet.data import EncodedColumn
+from fnet.data.cells import MISSING
+from fnet.interop import python_template as template
+from fnet.interop.source_text import (
+    about,
+    columns_about,
+    in_lines,
+    networks,
+    output_names,
+    outputs_about,
+    provenance,
+    quoted,
+    scale_of,
+)
+from fnet.model import Model, checked
+from fnet.nn import Array
+
+__all__ = ["python_arrays", "save_python", "to_python"]
+
+MAX_INSIDE = 1 << 20  # bytes of arrays in the file itself
+
+
+def save_python(path: str | Path, model: Model) -> Path | None:
+    """Write a classifier as Python source, see `to_python`; the same model gives the same bytes.
+
+    Weights of more than 1 MiB go to a file beside it: `model_weights.npz` for `model.py`.
+
+    Returns:
+        The path of that file, if there is one.
+
+    Raises:
+        ValueError: as `to_python`.
+        OSError: a file cannot be written; an old one is still there.
+    """
+    path = Path(path)
+    arrays = python_arrays(model)
+    if sum(array.nbytes for array in arrays.values()) <= MAX_INSIDE:
+        write_atomically(path, to_python(model).encode())
+        return None
+    beside = path.with_name(f"{path.stem}_weights.npz")
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_atomically(beside, buffer.getvalue())
+    write_atomically(path, to_python(model, weights_file=beside.name).encode())
+    return beside
+
+
+def python_arrays(model: Model) -> dict[str, Array]:
+    """The arrays of the file that `to_python(model, weights_file=...)` reads: of an `.npz`.
+
+    `mean` and `std` `[features]`, and `weights` `[networks, parameters]`: of each layer the matrix and then the bias.
+
+    Raises:
+        ValueError: as `to_python`.
+    """
+    checked("cannot write Python source", model)
+    flat = [np.concatenate([array.ravel() for layer in network for array in layer]) for network in networks(model)]
+    mean, std = (array.astype("<f8") for array in model.standardizer)
+    return {"mean": mean, "std": std, "weights": np.stack(flat).astype(np.dtype(model.config.dtype).newbyteorder("<"))}
+
+
+def to_python(model: Model, *, weights_file: str | None = None) -> str:
+    """The source of a module with `predict`, and `predict_proba` of a classifier, which is a command too.
+
+    The functions take encoded features `[rows, features]` or, if the model was trained on a table, columns by name: a
+    mapping or a data frame with the cells as they were in training, where text, dates and missing cells become the
+    features that `fnet.data.encode` makes of them. The module checks what it is given as `fnet.model.predict` does. As
+    a command it prints a prediction for each row of a table.
+
+    Args:
+        weights_file: the name of a file beside the module with `python_arrays(model)`; None: they are in the source.
+
+    Raises:
+        ValueError: the model does not pass `fnet.model.checked`; says what is wrong.
+    """
+    arrays, config, encoder = python_arrays(model), model.config, model.encoder
+    classifies = scale_of(model) is None
+    read = template.READ_ARRAY if encoder is None else template.READ_NAMED
+    read = template.READ_UNNAMED if encoder is not None and not encoder.named else read
+    values = {
+        "ACTIVATION": f"\n        x = {_ACTIVATIONS[config.activation]}" if config.activation != "identity" else "",
+        "ARGUMENTS": template.ARGUMENTS if classifies else template.ARGUMENT,
+        "BY_NAME": "" if encoder is None else '    if hasattr(rows, "keys"):\n        return encode(rows)\n',
+        "CHUNK": str(mlp.PREDICT_CHUNK),
+        "COMBINE": "\n            ".join(_combine(model)),
+        "CONSTANTS": "\n".join(_constants(model)),
+        "DOC": _doc(model, weights_file),
+        "DTYPE": "" if config.dtype == "float32" else ".astype(np.float64)",
+        "ENCODE": template.NUMBER if encoder is None else template.ENCODE + template.NUMBER,
+        "FEATURES": str(config.sizes[0]),
+        "FUNCTION": "predict_proba" if classifies else "predict",
+        "IMPORTS": _imports(model, weights_file),
+        "LAYERS": template.LAYERS if len(model.members) == 1 else template.NETWORKS,
+        "PREDICT": template.PREDICT_CLASS if classifies else "",
+        "PRINT": template.PRINT if classifies else template.PRINT_NUMBERS,
+        "READ": read,
+        "RESULT": "y" if classifies or config.num_outputs > 1 else "y[:, 0]",
+        "SOFTMAX": template.SOFTMAX if classifies else "",
+        "WEIGHTS": _weights(arrays, weights_file),
+        "WHAT": outputs_about(model),
+    }
+    return _filled(template.MODULE, values | {name: _filled(values[name], values) for name in ("ENCODE", "READ")})
+
+
+def _filled(text: str, values: dict[str, str]) -> str:
+    return re.sub("<([A-Z_]+)>", lambda match: values[match[1]], text)
+
+
+def _combine(model: Model) -> Iterator[str]:
+    """The statements that add the prediction for some rows: the operations of `fnet.model`, in the same order."""
+    scale = scale_of(model)
+    each = "network(z, layers)" if model.temperature == 1 else "network(z, layers) / TEMPERATURE"
+    each = each if scale is not None else f"softmax({each})"
+    one = each.replace("layers", "LAYERS")
+    mean = one if len(model.members) == 1 else f"np.mean([{each} for layers in NETWORKS], axis=0)"
+    if scale is None:
+        yield f"parts.append({mean})"
+        return
+    yield f"y = {mean}"
+    if model.config.loss == "pinball":
+        yield "y = np.sort(y, axis=1)  # quantiles do not cross"
+    number = "TARGET_MEAN + TARGET_STD * y.astype(np.float64)"
+    yield f"parts.append(np.exp({number}))" if scale.log else f"parts.append({number})"
+
+
+def _constants(model: Model) -> Iterator[str]:
+    scale = scale_of(model)
+    yield f"SIZES = {model.config.sizes!r}"
+    if scale is None:
+        yield f"CLASSES = np.array({_pretty(np.asarray(model.classes).tolist())})"
+    else:
+        yield f"OUTPUTS = {_pretty(output_names(model))}"
+        logarithm = "  # of the logarithm" if scale.log else ""
+        yield f"TARGET_MEAN = np.array({_pretty(scale.mean.tolist())}){logarithm}"
+        yield f"TARGET_STD = np.array({_pretty(scale.std.tolist())})"
+    if model.temperature != 1:
+        yield f"TEMPERATURE = {float(model.temperature)!r}"
+    yield f"MISSING = {{\n{in_lines(map(repr, sorted(MISSING)))}}}"
+    yield template.NUMBER_PATTERN
+    if model.encoder is not None:
+        yield template.DATE_PATTERN
+        columns = [f"    {_pretty(_column(column), indent=5)},\n" for _, column, _ in columns_about(model)]
+        yield f"COLUMNS = [\n{''.join(columns)}]"
+        if not model.encoder.named:
+            yield f"NAMES = {_pretty([column.name for column in model.encoder.columns])}"
+
+
+def _column(column: EncodedColumn) -> tuple[object, ...]:
+    if column.kind == "categorical":
+        return column.name, "text", column.levels, column.pooled, column.missing
+    return column.name, "date" if column.kind == "date" else "number", column.median, column.indicator
+
+
+def _pretty(value: object, indent: int = 1) -> str:
+    return pprint.pformat(value, indent=indent, width=110, compact=True)
+
+
+def _doc(model: Model, weights_file: str | None) -> str:
+    """The docstring, such that no name can end it."""
+    classifies, columns = scale_of(model) is None, columns_about(model)
+    result = "the class" if classifies else "the number" if model.config.num_outputs == 1 else "the numbers"
+    needs = (
+        "NumPy and nothing else" if weights_file is None else f"NumPy, and {quoted(weights_file)} in the same folder"
+    )
+    lines = [about(model), "", f"It needs {needs}.", ""]
+    if columns:
+        some = ", ".join(f"{name}: [...]" for name, _, _ in columns[:2]) + (", ..." if len(columns) > 2 else "")
+        lines.append(f"    predict({{{some}}})  # {result} of each row, from columns by name")
+    encoded = "encoded features" if columns else "features"
+    lines.append(f"    predict(x)  # {result} of each row, from {encoded} [rows, {model.config.sizes[0]}]")
+    if classifies:
+        lines.append(f"    predict_proba(x)  # the probabilities of the classes, [rows, {model.config.num_outputs}]")
+    proba = " [--proba]" if classifies else ""
+    lines.append(f"    python FILE.py TABLE.csv{proba}  # prints a prediction for each row of a table")
+    if columns:
+        lines += [
+            "",
+            "The columns, in any order; others are ignored, and missing cells are None, NaN or in MISSING:",
+            "",
+        ]
+        lines += [f"    {name}: {what}" for name, _, what in columns]
+    facts = provenance(model)
+    lines += ["", "Trained with:", "", *(f"    {fact}" for fact in facts)] if facts else []
+    return "\n".join(lines).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _imports(model: Model, weights_file: str | None) -> str:
+    needed = ["csv", "re", "sys"]
+    needed += ["base64", "zlib"] if weights_file is None else ["hashlib", "pathlib"]
+    needed += [] if model.encoder is None else ["datetime"]
+    return "\n".join(f"import {name}" for name in sorted(needed))
+
+
+def _weights(arrays: dict[str, Array], weights_file: str | None) -> str:
+    if weights_file is not None:
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest()
+        return _filled(template.BESIDE, {"FILE": repr(weights_file), "DIGEST": digest})
+    text = base64.b64encode(zlib.compress(arrays["weights"].tobytes(), 9)).decode()
+    values = {
+        "MEAN": in_lines(map(repr, arrays["mean"].tolist())),
+        "STD": in_lines(map(repr, arrays["std"].tolist())),
+        "TEXT": "\n".join(text[i : i + 116] for i in range(0, len(text), 116)),
+        "SHAPE": repr(arrays["weights"].shape),
+        "TYPE": arrays["weights"].dtype.str,
+    }
+    return _filled(template.INSIDE, values)
+
+
+# The same operations as in fnet.nn, in the same order.
+_ACTIVATIONS = {
+    "identity": "x",
+    "relu": "np.maximum(x, 0)",
+    "leaky_relu": "x * np.where(x > 0, 1, 0.01).astype(x.dtype)",
+    "tanh": "np.tanh(x)",
+    "sigmoid": "0.5 * np.tanh(0.5 * x) + 0.5",
+    "silu": "x * (0.5 * np.tanh(0.5 * x) + 0.5)",
+    "gelu": f"0.5 * x * (1 + np.tanh({math.sqrt(2 / math.pi)!r} * x * (1 + 0.044715 * (x * x))))",
+    "elu": "np.maximum(x, 0) + np.expm1(np.minimum(x, 0))",
+    "selu": "1.0507009873554805 * (np.maximum(x, 0) + 1.6732632423543772 * np.expm1(np.minimum(x, 0)))",
+}

@@ -1,0 +1,132 @@
+"""What a model written as source code needs, in any language: its networks, its numbers in lines, and what it is."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import fnet
+from fnet import mlp
+from fnet.data import EncodedColumn
+from fnet.model import Model
+from fnet.nn import Array
+
+__all__ = [
+    "about",
+    "columns_about",
+    "in_lines",
+    "networks",
+    "output_names",
+    "outputs_about",
+    "printable",
+    "provenance",
+    "quoted",
+    "scale_of",
+]
+
+WIDTH = 118
+MAX_SHOWN = 8  # levels of a column that are listed for people
+ACTIVATIONS = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "gelu": "GELU", "silu": "SiLU", "elu": "ELU", "selu": "SELU"}
+
+
+def networks(model: Model) -> list[list[tuple[Array, Array]]]:
+    """The matrix `[in, out]` and the bias `[out]` of each layer of each network, with batch norm folded in."""
+    folded = (mlp.fold_batch_norm(model.config, *member)[1] for member in model.members)
+    return [[(w, b) for (w, b), _ in params if b is not None] for params in folded]
+
+
+def scale_of(model: Model) -> Any:
+    """The scale of the numbers that a model predicts; None of classes."""
+    return getattr(model, "scale", None)
+
+
+def in_lines(items: Iterable[str], indent: str = "    ") -> str:
+    """Items with a comma behind each, in lines of at most 118 characters; the last line ends in a line feed."""
+    lines: list[str] = []
+    line = indent
+    for item in items:
+        if len(line) + len(item) + 2 > WIDTH and line != indent:
+            lines.append(line.rstrip())
+            line = indent
+        line += item + ", "
+    return "\n".join([*lines, line.rstrip()]) + "\n"
+
+
+# For people -----------------------------------------------------------------------------------------------------------
+
+
+def about(model: Model) -> str:
+    """The model in one sentence."""
+    config = model.config
+    what = "a class" if model.target is None else quoted(model.target)
+    between = (
+        "" if config.activation == "identity" else f" with {ACTIVATIONS.get(config.activation, config.activation)}"
+    )
+    layers = " -> ".join(map(str, config.sizes)) + (between if config.hidden_sizes else "")
+    networks = (
+        f"a network {layers}" if len(model.members) == 1 else f"the mean of {len(model.members)} networks {layers}"
+    )
+    return f"Predicts {what}: {networks}. Written by fnet {fnet.__version__}."
+
+
+def output_names(model: Model) -> list[str]:
+    """The name of each number that a model predicts."""
+    config = model.config
+    if config.loss == "pinball":
+        return [f"quantile {q:g}" for q in config.quantiles]
+    return ["prediction"] if config.num_outputs == 1 else [f"prediction {i + 1}" for i in range(config.num_outputs)]
+
+
+def outputs_about(model: Model) -> str:
+    """What a model predicts, in one sentence."""
+    config = model.config
+    if scale_of(model) is None:
+        return f"The probabilities of the classes, [rows, {config.num_outputs}]."
+    if config.loss == "pinball":
+        quantiles = ", ".join(f"{q:g}" for q in config.quantiles)
+        return f"The quantiles {quantiles} in the unit of training, in increasing order, [rows, {config.num_outputs}]."
+    shape = "[rows]" if config.num_outputs == 1 else f"[rows, {config.num_outputs}]"
+    return f"The predicted numbers in the unit of training, {shape}."
+
+
+def columns_about(model: Model) -> list[tuple[str, EncodedColumn, str]]:
+    """Each column of a table that the model needs: its name in quotes, the column, and what it is."""
+    columns = () if model.encoder is None else model.encoder.columns
+    return [(quoted(column.name), column, _about(column)) for column in columns if column.kind != "dropped"]
+
+
+def _about(column: EncodedColumn) -> str:
+    if column.kind == "categorical":
+        texts = (*column.levels, *column.pooled)
+        more = f" and {len(texts) - MAX_SHOWN} more" if len(texts) > MAX_SHOWN else ""
+        return f"text: {', '.join(map(quoted, texts[:MAX_SHOWN]))}{more}"
+    if column.kind == "date":
+        return f"date; where missing the median, {column.median!r} days after 1970-01-01"
+    return f"number; where missing the median, {column.median!r}"
+
+
+def provenance(model: Model) -> list[str]:
+    """How the model was trained, a line for each fact."""
+    facts = list(_flat(model.provenance, ""))
+    width = max((len(name) for name, _ in facts), default=0)
+    return [f"{name:<{min(width, 40)}}  {value}" for name, value in facts]
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, child in cast(Mapping[str, Any], value).items():
+            yield from _flat(child, f"{path}.{name}" if path else name)
+    else:
+        yield printable(path), printable(repr(value))
+
+
+def printable(text: str) -> str:
+    r"""A text in which characters that do not print, such as line feeds, are escapes.
+
+    >>> printable("a\nb")
+    'a\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quoted(text: str, limit: int = 60) -> str:
+    """A name in quotes, cut where it is long."""
+    return printable(repr(text[:limit])) + ("…" if len(text) > limit else "")
