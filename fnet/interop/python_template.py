@@ -144,7 +144,7 @@ def encode(columns):
         if name not in columns:
             raise ValueError(f"no column is named {name!r}")
         cells = columns[name].to_numpy() if hasattr(columns[name], "to_numpy") else columns[name]
-        cells = [text(cell) for cell in cells]
+        cells = [plain(cell) for cell in cells]
         if len(cells) != len(parts[0] if parts else cells):
             raise ValueError(f"column {name!r} has {len(cells)} rows, but the columns before have {len(parts[0])}")
         value = days if kind == "date" else number
@@ -156,8 +156,8 @@ def encode(columns):
     return features(np.concatenate(parts, axis=1))
 
 
-def text(cell):
-    """A cell as text, None where it is missing; a number as it is written, without a point where it is whole."""
+def plain(cell):
+    """A cell as a float or as text; None where it is missing."""
     if cell is None or type(cell).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return None
     if isinstance(cell, str):
@@ -166,8 +166,12 @@ def text(cell):
         return None if np.isnat(cell) else str(cell.astype("datetime64[s]"))
     if isinstance(cell, (bool, np.bool_, datetime.date)):
         return str(cell)
-    cell = float(cell)
-    return None if np.isnan(cell) else str(int(cell)) if cell.is_integer() else str(cell)
+    return None if np.isnan(float(cell)) else float(cell)
+
+
+def level(cell):
+    """A cell as the text of a category; a whole number is written without a point."""
+    return cell if not isinstance(cell, float) else str(int(cell)) if cell.is_integer() else str(cell)
 
 
 def one_hot(cells, levels, rare, missing):
@@ -177,7 +181,7 @@ def one_hot(cells, levels, rare, missing):
     if missing:
         place[None] = width - 1
     x = np.zeros((len(cells), width))
-    for row, cell in enumerate(cells):
+    for row, cell in enumerate(map(level, cells)):
         if cell in place:
             x[row, place[cell]] = 1
     return x
@@ -194,7 +198,7 @@ def days(cell):
     """The date in a cell in days since 1970-01-01, NaN where it is missing."""
     if cell is None:
         return np.nan
-    if not re.fullmatch(DATE, cell):
+    if not re.fullmatch(DATE, str(cell)):
         raise ValueError(f"expected a date such as 2024-12-31, but got {cell!r}")
     return np.datetime64(cell.replace(" ", "T"), "s").astype(np.int64) / 86400.0
 
@@ -203,9 +207,9 @@ def days(cell):
 NUMBER = '''\
 def number(cell):
     """The number in a cell, NaN where it is missing."""
-    if cell is None or cell.strip() in MISSING:
+    if cell is None or (isinstance(cell, str) and cell.strip() in MISSING):
         return np.nan
-    if not re.fullmatch(NUMBER, cell.strip()) or np.isinf(float(cell)):
+    if (isinstance(cell, str) and not re.fullmatch(NUMBER, cell.strip())) or np.isinf(float(cell)):
         raise ValueError(f"expected a number, but got {cell!r}")
     return float(cell)
 

@@ -99,7 +99,7 @@ def _about(column: EncodedColumn) -> str:
         more = f" and {len(texts) - MAX_SHOWN} more" if len(texts) > MAX_SHOWN else ""
         return f"text: {', '.join(map(quoted, texts[:MAX_SHOWN]))}{more}"
     if column.kind == "date":
-        return f"date; where missing the median, {column.median!r} days after 1970-01-01"
+        return f"date; where missing the median, {column.median!r} days since 1970-01-01"
     return f"number; where missing the median, {column.median!r}"
 
 
@@ -129,4 +129,4 @@ def printable(text: str) -> str:
 
 def quoted(text: str, limit: int = 60) -> str:
     """A name in quotes, cut where it is long."""
-    return printable(repr(text[:limit])) + ("…" if len(text) > limit else "")
+    return printable(repr(text[:limit])) + ("..." if len(text) > limit else "")

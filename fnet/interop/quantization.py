@@ -1,0 +1,116 @@
+"""Networks in 8 bits: post-training quantization of weights and activations, for `fnet.interop.c_source`.
+
+A real number r is stored as an integer q with `r = step * (q - zero)`: Jacob et al. (2018), "Quantization and Training
+of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Eq. (1). It is done after training, with a step for
+each row of the weights: Krishnamoorthi (2018), "Quantizing deep convolutional networks for efficient inference",
+section 3.1. Features share a step, so those of a larger range are divided by more, and their weights multiplied: Nagel
+et al. (2019), "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fnet import data, losses, mlp, nn
+from fnet.data import Standardizer
+from fnet.interop.source_text import networks, scale_of
+from fnet.model import Model
+from fnet.nn import Array
+
+__all__ = ["Quantized", "QuantizedLinear", "quantize", "quantized_prediction"]
+
+MAX_INPUTS = (2**31 - 1) // (127 * 255)  # of a layer, so that its sums fit in 32 bits
+INSIDE = 0.9999  # the share of the numbers at each end that a step is made for; those beyond are clipped
+
+
+class QuantizedLinear(NamedTuple):
+    """A linear layer in 8 bits: `y = scale * (w q) + b` with `q = clip(floor(x / step + 1/2) + zero, 0, 255)`."""
+
+    w: Array  # [out, in] int8, from -127 to 127
+    scale: Array  # [out] float32; the step of the row of w, times that of x
+    b: Array  # [out] float32; the bias, less `scale * zero * sum(w)`
+    step: np.float32  # of x
+    zero: int  # the q of x = 0
+
+
+class Quantized(NamedTuple):
+    """The networks of a model in 8 bits."""
+
+    standardizer: Standardizer  # of the features, so that they share a step
+    networks: list[list[QuantizedLinear]]
+
+
+def quantize(model: Model, x: Array) -> Quantized:
+    """The networks of a model in 8 bits.
+
+    Args:
+        x: features `[rows, features]`, before they are standardized; what they cause in the networks decides the steps
+            of what goes into each layer.
+
+    Raises:
+        ValueError: a layer has so many inputs that its sums need more than 32 bits; or x are not finite numbers
+            `[rows, features]`.
+    """
+    if max(model.config.sizes[:-1]) > MAX_INPUTS:
+        raise ValueError(f"8 bits are for layers of up to {MAX_INPUTS} inputs, but the sizes are {model.config.sizes}")
+    z = _standardized(model, model.standardizer, x)
+    largest = np.abs(z).max(axis=0).astype(np.float64)
+    largest[largest == 0] = largest.max() or 1
+    factor = np.sqrt(largest / largest.max())
+    mean, std = model.standardizer
+    z = (z / factor).astype(np.float32)
+    found: list[list[QuantizedLinear]] = []
+    for (w, b), *layers in networks(model):
+        found.append(_quantize(model.config.activation, [(w * factor[:, None], b), *layers], z))
+    return Quantized(Standardizer(mean, std * factor), found)
+
+
+def _quantize(activation: str, network: list[tuple[Array, Array]], x: Array) -> list[QuantizedLinear]:
+    layers: list[QuantizedLinear] = []
+    for i, (w, b) in enumerate(network):
+        if i:
+            x = nn.activation_fwd(activation, x)[0]
+        low, high = (float(end) for end in np.quantile(x, (1 - INSIDE, INSIDE)))
+        low, high = min(low, 0.0), max(high, 0.0)
+        step = np.float32((high - low) / 255 or 1.0)
+        zero = int(np.clip(np.rint(-low / step), 0, 255))
+        rows = np.abs(w.astype(np.float64)).max(axis=0) / 127  # [out]
+        rows[rows == 0] = 1
+        q = np.rint(w / rows).astype(np.int8).T
+        scale = (rows * step).astype(np.float32)
+        bias = b - scale.astype(np.float64) * zero * q.sum(axis=1, dtype=np.int64)
+        layers.append(QuantizedLinear(q, scale, bias.astype(np.float32), step, zero))
+        x = (x @ w + b).astype(np.float32)
+    return layers
+
+
+def quantized_prediction(model: Model, quantized: Quantized, x: Array) -> Array:
+    """The probabilities `[rows, classes]`, or the numbers `[rows, outputs]`, that the networks in 8 bits give.
+
+    Args:
+        x: features `[rows, features]`, before they are standardized.
+
+    Raises:
+        ValueError: x are not finite numbers `[rows, features]`.
+    """
+    z = _standardized(model, quantized.standardizer, x)
+    outputs = [_outputs(model.config.activation, network, z) for network in quantized.networks]
+    scale = scale_of(model)
+    if scale is None:
+        return np.mean([losses.softmax(logits / float(model.temperature)) for logits in outputs], axis=0)
+    y = np.mean(outputs, axis=0)
+    y = scale.mean + scale.std * (np.sort(y, axis=1) if model.config.loss == "pinball" else y).astype(np.float64)
+    return np.exp(y) if scale.log else y
+
+
+def _outputs(activation: str, network: list[QuantizedLinear], x: Array) -> Array:
+    for i, (w, scale, b, step, zero) in enumerate(network):
+        if i:
+            x = nn.activation_fwd(activation, x)[0]
+        q = np.clip(np.floor(x / step + np.float32(0.5)) + np.float32(zero), 0, 255)
+        x = scale * (q.astype(np.float64) @ w.T.astype(np.float64)).astype(np.float32) + b  # the sums are exact
+    return x
+
+
+def _standardized(model: Model, standardizer: Standardizer, x: Array) -> Array:
+    return mlp.check_features(model.config, data.standardize(standardizer, x)).astype(np.float32)
