@@ -105,7 +105,7 @@ def to_python(model: Model, *, weights_file: str | None = None) -> str:
         "COMBINE": "\n            ".join(_combine(model)),
         "CONSTANTS": "\n".join(_constants(model)),
         "DOC": _doc(model, weights_file),
-        "DTYPE": "" if config.dtype == "float32" else ".astype(np.float64)",
+        "DTYPE": config.dtype,
         "ENCODE": template.NUMBER if encoder is None else template.ENCODE + template.NUMBER,
         "FEATURES": str(config.sizes[0]),
         "FUNCTION": "predict_proba" if classifies else "predict",

@@ -21,7 +21,7 @@ import numpy as np
     parts = []
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         for start in range(0, len(x), <CHUNK>):  # as many rows at a time as in fnet, for the same bits
-            z = ((x[start : start + <CHUNK>] - MEAN) / STD).astype(np.float32)<DTYPE>
+            z = ((x[start : start + <CHUNK>] - MEAN) / STD).astype(np.<DTYPE>)
             if not np.isfinite(z).all():
                 raise ValueError("a feature is not finite, or too large")
             <COMBINE>
