@@ -40,15 +40,18 @@ static inline void <p>_linear(int n, int m, const float *w, const float *b, cons
 """
 
 LINEAR_INT8 = """\
-/* y = scale * (w q) + b, with w [m][n] and q = clip(floor(x / step + 1/2) + zero, 0, 255); the sums fit in 32 bits. */
+/* y = scale * (w q) + b, with w [m][n] and q = floor(clip(x / step + zero + 1/2, 0, 255)); the sums fit in 32 bits. */
 static inline void <p>_linear(int n, int m, const int8_t *w, const float *scale, const float *b, float step, int zero,
                               const float *x, float *y)
 {
-    uint8_t q[<WIDEST>];
+    const float half = (float)zero + 0.5f;
+    int16_t q[<WIDEST>]; /* wider than 8 bits, since many processors multiply these faster */
     int i, j;
     for (i = 0; i < n; i++) {
-        const float r = floorf(x[i] / step + 0.5f) + (float)zero;
-        q[i] = (uint8_t)(r > 0 ? r < 255 ? r : 255 : 0);
+        float r = x[i] / step + half;
+        r = r > 0 ? r : 0;
+        r = r < 255 ? r : 255;
+        q[i] = (int16_t)r;
     }
     for (j = 0; j < m; j++, w += n) {
         int32_t sum = 0;

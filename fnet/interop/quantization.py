@@ -24,7 +24,7 @@ INSIDE = 0.9999  # the share of the numbers at each end that a step is made for;
 
 
 class QuantizedLinear(NamedTuple):
-    """A linear layer in 8 bits: `y = scale * (w q) + b` with `q = clip(floor(x / step + 1/2) + zero, 0, 255)`."""
+    """A linear layer in 8 bits: `y = scale * (w q) + b` with `q = floor(clip(x / step + zero + 1/2, 0, 255))`."""
 
     w: Array  # [out, in] int8, from -127 to 127
     scale: Array  # [out] float32; the step of the row of w, times that of x
@@ -107,7 +107,7 @@ def _outputs(activation: str, network: list[QuantizedLinear], x: Array) -> Array
     for i, (w, scale, b, step, zero) in enumerate(network):
         if i:
             x = nn.activation_fwd(activation, x)[0]
-        q = np.clip(np.floor(x / step + np.float32(0.5)) + np.float32(zero), 0, 255)
+        q = np.floor(np.clip(x / step + np.float32(zero + 0.5), 0, 255))
         x = scale * (q.astype(np.float64) @ w.T.astype(np.float64)).astype(np.float32) + b  # the sums are exact
     return x
 
