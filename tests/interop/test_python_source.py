@@ -55,6 +55,11 @@ def test_each_depth_gives_the_same_bits(hidden: tuple[int, ...]) -> None:
     check(classifier(sizes=(5, *hidden, 3)))
 
 
+@pytest.mark.parametrize("number", [2, 10, 33])
+def test_each_number_of_classes_gives_the_same_bits(number: int) -> None:
+    check(classifier(classes=tuple(range(number))))
+
+
 def test_ensembles_temperatures_float64_and_other_classes_give_the_same_bits() -> None:
     check(classifier(members=3, temperature=1.7))
     check(classifier(temperature=0.3, dtype="float64"))
