@@ -74,7 +74,7 @@ def _rows(given: str | None, config: Path, model: Model) -> tuple[Array, Dataset
         run = json.loads(config.read_text(encoding="utf-8"))
         args = train.parse_args(shlex.split(run["command"])[2:])
         digest = run["data"]["train"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
         raise ValueError(f"the data of the run are not known: {config}: {error}; {hint}") from None
     if args.data == "-":
         raise ValueError(f"the run has read its data from standard input; {hint}")

@@ -1,5 +1,7 @@
 """`fnet export` and `fnet inspect`."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 import fnet
 from fnet import MLPConfig, Standardizer, model
+from fnet.interop.c_source import to_c
 from fnet.interop.safetensors import load_safetensors
 from fnet.model import Model
 from fnet.testing import assert_trees_equal
@@ -78,6 +81,59 @@ def test_torch(tmp_path: Path, fnet_command: Fnet) -> None:
     ensemble.load_state_dict(torch.load(tmp_path / "model.pt"), strict=True)
 
 
+def test_python(tmp_path: Path, fnet_command: Fnet) -> None:
+    path = saved(tmp_path, classifier(members=2))
+    out = tmp_path / "model.py"
+    assert succeeds(fnet_command("export", tmp_path, "--to", "python")).out == f"exported {path} to {out}\n"
+    np.savetxt(tmp_path / "new.csv", X, delimiter=",")
+    command = [sys.executable, "-I", str(out), str(tmp_path / "new.csv"), "--proba"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == succeeds(fnet_command("predict", path, tmp_path / "new.csv", "--proba")).out
+    saved(tmp_path, classifier(sizes=(4, 600, 600, 3)))
+    printed = succeeds(fnet_command("export", path, "--to", "python")).out
+    assert printed == f"exported {path} to {out} and {tmp_path / 'model_weights.npz'}\n"
+
+
+def test_c(tmp_path: Path, fnet_command: Fnet) -> None:
+    path, original = saved(tmp_path, classifier()), classifier()
+    succeeds(fnet_command("export", path, "--to", "c"))
+    assert (tmp_path / "model.h").read_text() == to_c(original, prefix="model")
+    np.save(tmp_path / "rows.npy", X)
+    succeeds(fnet_command("export", path, "--to", "c", "--int8", "--calibration", tmp_path / "rows.npy"))
+    assert (tmp_path / "model.h").read_text() == to_c(original, prefix="model", int8=True, calibration=X)
+
+
+def test_8_bits_are_calibrated_on_the_data_of_the_run(tmp_path: Path, fnet_command: Fnet) -> None:
+    train, test = fnet.data.digits()
+    np.savez(tmp_path / "some.npz", x_train=train.x, y_train=train.y, x_test=test.x, y_test=test.y)
+    options = (
+        "--epochs",
+        "1",
+        "--hidden",
+        "16",
+        "--engine",
+        "numpy",
+        "--quiet",
+        "--no-pictures",
+        "--data",
+        tmp_path / "some.npz",
+    )
+    run, header = tmp_path / "run", tmp_path / "run" / "model.h"
+    succeeds(fnet_command("train", "--out", run, "--data", tmp_path / "some.npz", *options))
+    succeeds(fnet_command("export", run, "--to", "c", "--int8"))
+    trained = model.load_model(run / "model.npz")
+    expected = to_c(trained, prefix="model", int8=True, calibration=train.x[:1293], test=test)
+    assert header.read_text() == expected
+    accuracy = json.loads((run / "metrics.json").read_text())["test"]["accuracy"]
+    assert f", in float32 {accuracy:.4f}." in expected
+    np.savez(tmp_path / "some.npz", x_train=train.x + 1, y_train=train.y)
+    assert "not those of the run any more; give rows to calibrate on with --calibration DATA" in refused(
+        fnet_command("export", run, "--to", "c", "--int8")
+    )
+    (tmp_path / "some.npz").unlink()
+    assert "some.npz" in refused(fnet_command("export", run, "--to", "c", "--int8"))
+
+
 def test_errors(tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, classifier())
     assert "none.npz" in refused(fnet_command("export", tmp_path / "none.npz", "--to", "torch"))
@@ -86,6 +142,17 @@ def test_errors(tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPa
     assert "is the model itself" in refused(
         fnet_command("export", path, "--to", "onnx", "--out", tmp_path / "." / "model.npz")
     )
+    assert "--int8 is for --to c, but got --to onnx" in refused(fnet_command("export", path, "--to", "onnx", "--int8"))
+    assert "for --int8, which is not given" in refused(
+        fnet_command("export", path, "--to", "c", "--calibration", "rows.npy")
+    )
+    for text in (None, "[]", '{"command": 5}', '{"command": "fnet train"}', '{"command": "fnet train --nonsense"}'):
+        if text is not None:
+            (tmp_path / "config.json").write_text(text)
+        assert "give rows to calibrate on with --calibration DATA" in refused(
+            fnet_command("export", path, "--to", "c", "--int8")
+        )
+    (tmp_path / "config.json").unlink()
     for name in ("torch", "onnx", "safetensors", "safetensors.numpy"):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("torch", "onnx", "safetensors"):

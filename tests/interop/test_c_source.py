@@ -1,66 +1,23 @@
 """fnet.interop.c_source: the header compiles without a warning and computes what fnet does; names stay in strings."""
 
-import ctypes
 import re
-import shutil
 import subprocess
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from c_compiler import SANITIZED, c_number, c_rows, compiled, loaded, needs_cc
 from exported import HOSTILE, classifier, columns, features, named, of_table
 
 import fnet
-from fnet import Dataset, MLPConfig, Standardizer, TrainConfig, data, model
+from fnet import MLPConfig, Standardizer, data, model
 from fnet.interop.c_source import save_c, to_c
-from fnet.interop.quantization import quantize, quantized_prediction
 from fnet.model import Model
 from fnet.nn import ACTIVATIONS
 
-CC = shutil.which("cc")
-pytestmark = pytest.mark.skipif(CC is None, reason="there is no C compiler, cc")
+pytestmark = needs_cc
 ROWS = 2000
-STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2")
-SANITIZED = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-
-
-def compiled(folder: Path, source: str, *options: str, name: str = "program") -> Path:
-    """A program, or with `-shared` a library, of that source."""
-    path, made = folder / f"{name}.c", folder / name
-    path.write_text(source, encoding="utf-8")
-    command = [str(CC), *STRICT, *options, str(path), "-o", str(made), "-lm"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return made
-
-
-Predict = Callable[[Any], tuple[Any, Any]]
-
-
-def loaded(folder: Path, models: dict[str, Model], **options: Any) -> dict[str, Predict]:
-    """The function of each model, all of whose headers are in one library: it returns positions and outputs."""
-    text = ""
-    for prefix, some in models.items():
-        save_c(folder / f"{prefix}.h", some, **options)
-        text += f'#include "{prefix}.h"\nint call_{prefix}(const double *x, float *y)\n'
-        text += f"{{\n    return {prefix}_predict(x, y);\n}}\n"
-    library = ctypes.CDLL(str(compiled(folder, text, "-shared", "-fPIC", name="library")))
-    return {prefix: _caller(library[f"call_{prefix}"], some) for prefix, some in models.items()}
-
-
-def _caller(function: Any, some: Model) -> Predict:
-    def call(x: Any) -> tuple[Any, Any]:
-        rows = np.ascontiguousarray(x, np.float64)
-        outputs = np.empty((len(rows), some.config.num_outputs), np.float32)
-        positions = [
-            function(ctypes.c_void_p(row.ctypes.data), ctypes.c_void_p(out.ctypes.data))
-            for row, out in zip(rows, outputs, strict=True)
-        ]
-        return np.array(positions), outputs
-
-    return call
 
 
 def check(folder: Path, models: dict[str, Model]) -> None:
@@ -133,13 +90,13 @@ def test_columns_are_encoded_as_in_training_under_sanitizers(tmp_path: Path) -> 
     assert "numbers[1], in days since 1970-01-01: 'since', date; where missing the median, " in header
     alone = [data.Encoder((column._replace(indicator=False, median=-1e9),)) for column in numbers]
     values = np.concatenate([data.encode(each, read)[0] for each in alone], axis=1)
-    given = [", ".join(_c_number(np.nan if value == -1e9 else value) for value in row) for row in values.tolist()]
+    given = [", ".join(c_number(np.nan if value == -1e9 else value) for value in row) for row in values.tolist()]
     written = [", ".join(_c_text(table[column.name][row]) for column in texts) for row in range(len(x))]
     program = compiled(
         tmp_path,
         '#include <stdio.h>\n#include "some.h"\n'
-        f"static const double numbers[][SOME_NUMBERS] = {{{_c_rows(given)}}};\n"
-        f"static const char *const texts[][SOME_CATEGORIES] = {{{_c_rows(written)}}};\n"
+        f"static const double numbers[][SOME_NUMBERS] = {{{c_rows(given)}}};\n"
+        f"static const char *const texts[][SOME_CATEGORIES] = {{{c_rows(written)}}};\n"
         "int main(void)\n{\n    double features[SOME_FEATURES];\n    float outputs[SOME_OUTPUTS];\n"
         f"    int categories[SOME_CATEGORIES], i, row;\n    for (row = 0; row < {len(x)}; row++) {{\n"
         "    for (i = 0; i < SOME_CATEGORIES; i++)\n        categories[i] = some_category(i, texts[row][i]);\n"
@@ -165,14 +122,6 @@ def _c_text(cell: Any) -> str:
     if cell is None or cell in ("", "NA"):
         return "0"
     return f'"{int(float(cell)) if isinstance(cell, int | float) and not isinstance(cell, bool) else cell}"'
-
-
-def _c_rows(rows: Iterable[str]) -> str:
-    return "".join(f"    {{{row}}},\n" for row in rows)
-
-
-def _c_number(value: float) -> str:
-    return "NAN" if np.isnan(value) else "INFINITY" if np.isinf(value) else repr(value)
 
 
 # Strangers' names -----------------------------------------------------------------------------------------------------
@@ -213,77 +162,6 @@ def test_several_models_fit_in_one_program_and_a_header_may_come_twice(tmp_path:
     assert found == ["one", "two_2", "model_3_three", "gr__er"]
     source = "".join(f'#include "{name}"\n' for name in names * 2)
     compiled(tmp_path, f"{source}int main(void)\n{{\n    return 0;\n}}\n")
-
-
-# 8 bits ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def digits() -> tuple[Model, Dataset, Dataset]:
-    train, test = data.digits()
-    standardizer = data.fit_standardizer(train.x)
-    config = MLPConfig(sizes=(64, 64, 64, 10))
-    scaled = train._replace(x=data.standardize(standardizer, train.x))
-    params, state, _ = fnet.run(config, TrainConfig(epochs=10), scaled, key=fnet.random.key(0))
-    return Model(config, ((params, state),), standardizer, train.classes or ()), train, test
-
-
-def test_8_bits_keep_the_accuracy_on_the_digits(tmp_path: Path, digits: tuple[Model, Dataset, Dataset]) -> None:
-    some, train, test = digits
-    (tmp_path / "8").mkdir()
-    predict = loaded(tmp_path, {"full": some})["full"]
-    predict8 = loaded(tmp_path / "8", {"small": some}, int8=True, calibration=train.x, test=test)["small"]
-    accuracy, accuracy8 = (float((call(test.x)[0] == test.y).mean()) for call in (predict, predict8))
-    assert accuracy > 0.9
-    assert accuracy8 >= accuracy - 0.005
-    header = (tmp_path / "8" / "small.h").read_text()
-    assert f"Calibrated on 1,437 rows; accuracy on 360 rows {accuracy8:.4f}, in float32 {accuracy:.4f}." in header
-    assert len(header) < 0.45 * (tmp_path / "full.h").stat().st_size
-    assert re.search(r"Jacob et al\.\s+\*\s+\(2018\)", header)
-
-
-def test_8_bits_in_c_are_those_of_the_equations(tmp_path: Path) -> None:
-    models = {name: classifier(sizes=(5, 12, 9, 3), activation=name) for name in ACTIVATIONS}
-    models["ensemble"] = classifier(sizes=(5, 12, 9, 3), members=2, temperature=2.0)
-    x = features(models["relu"], ROWS)
-    predict = loaded(tmp_path, models, int8=True, calibration=x)
-    for prefix, some in models.items():
-        expected = quantized_prediction(some, quantize(some, x), x)
-        positions, outputs = predict[prefix](x)
-        close = np.abs(outputs - expected).max(axis=1) < 1e-5  # exp and tanh may round otherwise, and q with them
-        assert close.mean() > 0.98
-        np.testing.assert_allclose(outputs, expected, atol=0.05)
-        assert (positions == expected.argmax(axis=1)).mean() > 0.99
-        full = model.predict_proba(some, x)
-        assert np.abs(expected - full).mean() < 0.03
-        assert (expected != full).any()
-
-
-def test_8_bits_under_sanitizers(tmp_path: Path) -> None:
-    some = classifier(members=2)
-    x = features(some, 200)
-    save_c(tmp_path / "some.h", some, int8=True, calibration=x[:50])
-    far = np.concatenate([x, 1e30 * x, [[np.nan] * 5, [np.inf] * 5, [1e300] * 5]])
-    rows = _c_rows(", ".join(map(_c_number, row)) for row in far.tolist())
-    source = (
-        '#include <stdio.h>\n#include "some.h"\n'
-        f"static const double rows[{len(far)}][5] = {{\n{rows}}};\n"
-        "int main(void)\n{\n    float outputs[SOME_OUTPUTS];\n    int i;\n"
-        f'    for (i = 0; i < {len(far)}; i++)\n        printf("%d\\n", some_predict(rows[i], outputs));\n'
-        "    return 0;\n}\n"
-    )
-    program = compiled(tmp_path, source, *SANITIZED)
-    found = [int(line) for line in subprocess.run([program], capture_output=True, check=True).stdout.split()]
-    assert found[-3:] == [-1, -1, -1]
-    assert set(found[:-3]) <= {0, 1, 2}
-
-
-def test_8_bits_of_constant_features_and_zero_weights() -> None:
-    some = classifier()
-    zeros = some._replace(members=tuple((fnet.tree.map(np.zeros_like, p), s) for p, s in some.members))
-    for each, x in ((zeros, features(some, 10)), (some, np.tile(some.standardizer.mean, (3, 1)))):
-        quantized = quantize(each, x)
-        np.testing.assert_allclose(quantized_prediction(each, quantized, x), model.predict_proba(each, x), atol=0.02)
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
