@@ -55,7 +55,7 @@ def to_c(
     calibration: npt.ArrayLike | None = None,
     test: Dataset | None = None,
 ) -> str:
-    """The source of a header with the function `prefix_predict`, which takes features, and the names of the classes.
+    """The source of a header with the function `prefix_predict`, which takes features, and `prefix_classes`, the names.
 
     Of a model that was trained on a table it has `prefix_predict_columns` too, which takes numbers and the positions of
     categories, and `prefix_category`, which finds these. The comments say what each argument is.

@@ -26,7 +26,10 @@ def string(text: str) -> str:
     >>> print(string('6" ?'))
     "6\042 \077"
     """
-    plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode())
+    plain = (
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
+        for byte in text.encode("utf-8", "surrogatepass")
+    )
     return f'"{"".join(plain)}"'.replace("<", _SHIELD)
 
 

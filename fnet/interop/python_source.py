@@ -1,7 +1,7 @@
-"""Python source: a whole classifier as one file that imports NumPy alone and reads as if someone had written it.
+"""Python source: a whole model as one file that imports NumPy alone and reads as if someone had written it.
 
-It computes what `fnet.model.predict_proba` computes, by the same operations in the same order, so that the bits are the
-same on the same machine. What stands in it are constants, written by `repr`, and functions that do not depend on names.
+It computes what `fnet.model.predict` computes, by the same operations in the same order, so that the bits are the same
+on the same machine. Names stand in it as `repr` writes them, in constants and in the docstring alone.
 """
 
 import base64
@@ -41,7 +41,7 @@ MAX_INSIDE = 1 << 20  # bytes of arrays in the file itself
 
 
 def save_python(path: str | Path, model: Model) -> Path | None:
-    """Write a classifier as Python source, see `to_python`; the same model gives the same bytes.
+    """Write a model as Python source, see `to_python`; the same model gives the same bytes.
 
     Weights of more than 1 MiB go to a file beside it: `model_weights.npz` for `model.py`.
 
@@ -59,7 +59,7 @@ def save_python(path: str | Path, model: Model) -> Path | None:
         return None
     beside = path.with_name(f"{path.stem}_weights.npz")
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     write_atomically(beside, buffer.getvalue())
     write_atomically(path, to_python(model, weights_file=beside.name).encode())
     return beside
