@@ -1,6 +1,7 @@
 """The folder of a run belongs to one run at a time."""
 
 import errno
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from fnet.cli import folder
 
-from .conftest import Fnet, refused
+from .conftest import Fnet, refused, succeeds
 
 
 def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(
@@ -50,11 +51,22 @@ def test_death_frees_the_lock(tmp_path: Path) -> None:
         pass
 
 
-def test_files_of_somebody_else_are_not_replaced(tmp_path: Path, fnet_command: Fnet) -> None:
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_files_of_somebody_else_are_not_replaced(options: list[str], tmp_path: Path, fnet_command: Fnet) -> None:
     (tmp_path / "report.txt").write_text("mine")
-    error = refused(fnet_command("train", "--epochs", "1", "--quiet", "--out", tmp_path))
+    error = refused(fnet_command("train", "--epochs", "1", "--quiet", "--out", tmp_path, *options))
     assert "holds report.txt, but no run: choose another folder, or --overwrite them" in error
     assert (tmp_path / "report.txt").read_text() == "mine"
+
+
+def test_a_finished_run_without_checkpoints_is_not_replaced_by_resume(tmp_path: Path, fnet_command: Fnet) -> None:
+    options = ["--hidden", "4", "--epochs", "1", "--quiet", "--no-pictures", "--engine", "numpy", "--out", tmp_path]
+    succeeds(fnet_command("train", *options))
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = (tmp_path / "model.npz").read_bytes()
+    error = refused(fnet_command("train", *options, "--resume", "--seed", "1"))
+    assert "holds a finished run without checkpoints to go on from; --overwrite replaces it" in error
+    assert (tmp_path / "model.npz").read_bytes() == before
 
 
 def test_a_file_system_without_locks_is_said(
