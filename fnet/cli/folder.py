@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fnet import model
+from fnet.checkpoint import remove_temporaries
 from fnet.cli.output import say, write_json
 from fnet.cli.parser import Group
 
@@ -118,10 +119,12 @@ def check_free(out: Path, *, resume: bool) -> None:
 
 def begin(out: Path, config: dict[str, Any], *, resume: bool) -> None:
     """Remove what an old run has left, but for checkpoints that are resumed from, and write config.json."""
+    remove_temporaries(out)
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     if not resume:
-        for path in (out / "checkpoints").glob("member-*/*step-*"):
+        # The first network is the last to go: as long as something of the old run is there, no other resumes from it.
+        for path in sorted((out / "checkpoints").glob("member-*/*step-*"), reverse=True):
             path.unlink(missing_ok=True)
     write_json(out / "config.json", config)
 

@@ -1,6 +1,7 @@
 """The folder of a run belongs to one run at a time."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -94,3 +95,12 @@ def test_a_lock_file_that_is_removed_while_it_is_opened_is_no_lock(
     with folder.locked(tmp_path):
         assert len(calls) == 2
         assert (tmp_path / ".lock").exists()
+
+
+def test_what_a_killed_run_was_writing_is_removed_by_the_next(tmp_path: Path, fnet_command: Fnet) -> None:
+    for name in (".model.npz.0f.fnet-tmp", ".model.npz.x.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (0, 0))  # long ago
+    options = ["--hidden", "4", "--epochs", "1", "--quiet", "--no-pictures", "--engine", "numpy", "--out", tmp_path]
+    succeeds(fnet_command("train", *options))
+    assert [path.name for path in tmp_path.glob(".*")] == [".model.npz.x.tmp"]  # of another program
