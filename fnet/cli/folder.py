@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fnet import model
+from fnet.checkpoint import remove_temporaries
 from fnet.cli.output import say, write_json
 from fnet.cli.parser import Group
 
@@ -58,9 +59,10 @@ def locked(folder: Path) -> Generator[None]:
             if not _lock(file):
                 raise ValueError(f"another run is writing to {folder}; choose another folder with --out")
             # Whoever held the lock before may have removed the file after it was opened here.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                stack.pop_all()
-                break
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    stack.pop_all()
+                    break
     try:
         yield
     finally:
@@ -92,13 +94,18 @@ def checkpoints(out: Path, member: int) -> Path:
     return out / "checkpoints" / f"member-{member}"
 
 
-def check_free(out: Path) -> None:
-    """Refuse a folder in which a new run would destroy an old one.
+def check_free(out: Path, *, resume: bool) -> None:
+    """Refuse a folder in which a run would destroy an old one that it does not go on with.
 
     Raises:
         ValueError: it holds a run, which is finished or can be resumed, or files of the same names.
     """
+    started = any((out / "checkpoints").glob("member-*/step-*.npz"))
+    if resume and started:
+        return
     if (out / "metrics.json").exists():
+        if resume:
+            raise ValueError(f"{out} holds a finished run without checkpoints to go on from; --overwrite replaces it")
         raise ValueError(
             f"{out} holds a finished run: choose another folder with --out, replace it with --overwrite, or train it "
             "for more epochs with --resume --epochs N"
@@ -106,16 +113,18 @@ def check_free(out: Path) -> None:
     others = [name for name in RESULTS if (out / name).exists()]
     if others and not (out / "config.json").exists():
         raise ValueError(f"{out} holds {', '.join(others)}, but no run: choose another folder, or --overwrite them")
-    if any((out / "checkpoints").glob("member-*/step-*.npz")):
+    if started:
         raise ValueError(f"{out} holds an unfinished run: add --resume to go on with it, or --overwrite to replace it")
 
 
 def begin(out: Path, config: dict[str, Any], *, resume: bool) -> None:
     """Remove what an old run has left, but for checkpoints that are resumed from, and write config.json."""
+    remove_temporaries(out)
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     if not resume:
-        for path in (out / "checkpoints").glob("member-*/*step-*"):
+        # The first network is the last to go: as long as something of the old run is there, no other resumes from it.
+        for path in sorted((out / "checkpoints").glob("member-*/*step-*"), reverse=True):
             path.unlink(missing_ok=True)
     write_json(out / "config.json", config)
 

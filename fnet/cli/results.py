@@ -1,6 +1,7 @@
 """The files of a finished run."""
 
 import dataclasses
+import io
 import re
 import statistics
 import warnings
@@ -187,7 +188,9 @@ def draw(
     data = job.data
 
     def save(name: str, figure: Any) -> None:
-        figure.savefig(out / name)
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        write_atomically(out / name, png.getvalue())
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as of characters that the font does not have

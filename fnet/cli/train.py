@@ -104,8 +104,8 @@ def main(argv: list[str]) -> None:
 
 def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: World) -> None:
     """Train and write the results, in the process that owns the folder."""
-    if not (args.resume or args.overwrite):
-        folder.check_free(out)
+    if not args.overwrite:
+        folder.check_free(out, resume=args.resume)
     if not args.quiet:
         print("\n".join(map(visible, [headline(job), *job.data.remarks])))
         if args.preset in ("chen-wu-best", "chen-wu-large") and args.data != "digits" and not Path(args.data).is_dir():

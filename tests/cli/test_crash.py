@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,10 @@ def test_a_difference_is_noticed(tmp_path: Path) -> None:
     assert kill_test.differences(tmp_path / "a", tmp_path / "b") == ["history.csv"]
     with pytest.raises(FileNotFoundError):
         kill_test.differences(tmp_path / "a", tmp_path / "c")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_run_that_dies_at_any_change_of_a_file_leaves_the_old_run_or_goes_on() -> None:
+    checks = Path(kill_test.__file__).parent
+    result = subprocess.run([sys.executable, checks / "crash_points.py"], stdout=subprocess.PIPE, text=True)
+    assert result.returncode == 0, result.stdout

@@ -1,6 +1,8 @@
 """The folder of a run belongs to one run at a time."""
 
 import errno
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ import pytest
 
 from fnet.cli import folder
 
-from .conftest import Fnet, refused
+from .conftest import Fnet, refused, succeeds
 
 
 def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(
@@ -50,11 +52,22 @@ def test_death_frees_the_lock(tmp_path: Path) -> None:
         pass
 
 
-def test_files_of_somebody_else_are_not_replaced(tmp_path: Path, fnet_command: Fnet) -> None:
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_files_of_somebody_else_are_not_replaced(options: list[str], tmp_path: Path, fnet_command: Fnet) -> None:
     (tmp_path / "report.txt").write_text("mine")
-    error = refused(fnet_command("train", "--epochs", "1", "--quiet", "--out", tmp_path))
+    error = refused(fnet_command("train", "--epochs", "1", "--quiet", "--out", tmp_path, *options))
     assert "holds report.txt, but no run: choose another folder, or --overwrite them" in error
     assert (tmp_path / "report.txt").read_text() == "mine"
+
+
+def test_a_finished_run_without_checkpoints_is_not_replaced_by_resume(tmp_path: Path, fnet_command: Fnet) -> None:
+    options = ["--hidden", "4", "--epochs", "1", "--quiet", "--no-pictures", "--engine", "numpy", "--out", tmp_path]
+    succeeds(fnet_command("train", *options))
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = (tmp_path / "model.npz").read_bytes()
+    error = refused(fnet_command("train", *options, "--resume", "--seed", "1"))
+    assert "holds a finished run without checkpoints to go on from; --overwrite replaces it" in error
+    assert (tmp_path / "model.npz").read_bytes() == before
 
 
 def test_a_file_system_without_locks_is_said(
@@ -82,3 +95,12 @@ def test_a_lock_file_that_is_removed_while_it_is_opened_is_no_lock(
     with folder.locked(tmp_path):
         assert len(calls) == 2
         assert (tmp_path / ".lock").exists()
+
+
+def test_what_a_killed_run_was_writing_is_removed_by_the_next(tmp_path: Path, fnet_command: Fnet) -> None:
+    for name in (".model.npz.0f.fnet-tmp", ".model.npz.x.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (0, 0))  # long ago
+    options = ["--hidden", "4", "--epochs", "1", "--quiet", "--no-pictures", "--engine", "numpy", "--out", tmp_path]
+    succeeds(fnet_command("train", *options))
+    assert [path.name for path in tmp_path.glob(".*")] == [".model.npz.x.tmp"]  # of another program

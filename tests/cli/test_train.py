@@ -1,6 +1,8 @@
 """`fnet train`, and `fnet predict` of what it writes."""
 
+import contextlib
 import csv
+import errno
 import json
 import random
 import signal
@@ -279,6 +281,23 @@ def test_a_picture_that_fails_costs_nothing_else(
         monkeypatch.setattr(plots, name, Mock(side_effect=error))
     result = fnet_command("train", *SMALL[:-1], "--out", tmp_path)
     assert result == (0, "", message)
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoints"}
+
+
+def test_a_picture_on_a_full_disk_is_not_left_half_written(
+    tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+
+    def half(self: object, to: Any, **options: object) -> None:
+        with to.open("wb") if isinstance(to, Path) else contextlib.nullcontext(to) as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(figure.Figure, "savefig", half)
+    result = fnet_command("train", *SMALL[:-1], "--out", tmp_path)
+    assert result.code == 0
+    assert "warning: a picture could not be drawn: OSError: " in result.err
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoints"}
 
 
