@@ -36,7 +36,7 @@ def test_python_and_commands_run_in_their_order(tmp_path: Path, monkeypatch: pyt
     assert len(blocks) >= 6
     for language, block in blocks:
         if language == "python":
-            for library in re.findall(r"^# needs (\w+)", block, re.M):
+            for library in re.findall(r"# needs (\w+)", block):
                 pytest.importorskip(library, reason=f"{library} is not installed")
             exec(compile(block, "README.md", "exec"), names)
             continue
