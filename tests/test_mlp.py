@@ -279,6 +279,8 @@ QUANTILES = {"loss": "pinball"}
         ({}, [0] * 6, {"sample_weight": [[1]] * 6}, ValueError, r"must have shape \[6\], but got \[6, 1\]"),
         ({}, [0] * 6, {"sample_weight": 1.0}, ValueError, r"sample_weight must have shape \[6\], but got \[\]"),
         ({}, [0] * 6, {"sample_weight": [0] * 6}, ValueError, "sample_weight must be .* not all 0"),
+        ({}, np.ma.masked_equal([0] * 6, 1), {}, TypeError, "y is a masked array, whose mask would be ignored"),
+        ({}, [0] * 6, {"sample_weight": np.ma.masked_equal([1] * 6, 1)}, TypeError, "sample_weight is a masked array"),
         ({}, [0] * 6, {"sample_weight": [2] * 5 + [-1]}, ValueError, "not negative, .* got -1.0 to 2.0"),
         ({}, [0] * 6, {"sample_weight": [1] * 5 + [np.nan]}, ValueError, "sample_weight must be finite"),
         ({}, [0] * 6, {"sample_weight": [1] * 5 + [np.inf]}, ValueError, "sample_weight must be finite"),

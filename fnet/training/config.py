@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 import numpy.typing as npt
 
-from fnet import schedules
+from fnet import mlp, schedules
 from fnet.nn import Array
 from fnet.schedules import Schedule
 
@@ -173,10 +173,13 @@ def example_weights(
     King & Zeng (2001).
 
     Raises:
+        TypeError: sample_weight is a masked array.
         ValueError: not one weight for each class or example, or a weight that is negative or not finite.
     """
-    weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
-    if weights is not None:
+    weights = None
+    if sample_weight is not None:
+        mlp.refuse_masked("sample_weight", sample_weight)
+        weights = np.asarray(sample_weight, np.float64)
         if weights.shape != (len(labels),):
             raise ValueError(f"expected {len(labels)} sample weights, but got {list(weights.shape)}")
         _check_weights(weights)

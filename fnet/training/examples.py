@@ -87,8 +87,7 @@ def check_dataset(name: str, config: MLPConfig, dataset: Dataset) -> None:
     for part, array in (("x", dataset.x), ("y", dataset.y)):
         if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"{name}.{part} must be an array, but got a {type(array).__name__}: use numpy.asarray")
-        if isinstance(array, np.ma.MaskedArray):
-            raise TypeError(f"{name}.{part} is a masked array, whose mask would be ignored: use its method filled")
+        mlp.refuse_masked(f"{name}.{part}", array)
     x, y = dataset.x, dataset.y
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name}.x must be numbers, but its dtype is {x.dtype}")

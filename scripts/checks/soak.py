@@ -219,10 +219,11 @@ def config(out: Path) -> dict[str, Any]:
 
 
 def job_in(area: Path, out: Path) -> str | None:
-    """The job that config.json describes, if it is there."""
+    """The job that config.json describes, if it is there and describes one."""
     if not (out / "config.json").exists():
         return None
-    return next(job for job in JOBS if config(area / "whole" / job) == config(out))
+    given = config(out)  # read once: another run may replace it meanwhile
+    return next((job for job in JOBS if config(area / "whole" / job) == given), None)
 
 
 def flaw(area: Path, out: Path) -> str:
@@ -246,7 +247,7 @@ def settle(area: Path, out: Path) -> str:
     """What has become of a folder."""
     job, end = job_in(area, out), "finished"
     if job is None:
-        return f"WRONG: no run has begun in {out}, but it has {[*contents(out)]}" if contents(out) else "nothing begun"
+        return f"WRONG: {out} is of no job, but has {[*contents(out)]}" if contents(out) else "nothing begun"
     if not (out / "metrics.json").exists():
         end, command = "finished by --resume", [*TRAIN, *JOBS[job], "--resume", "--out", str(out)]
         resumed = subprocess.run(command, stderr=subprocess.PIPE, text=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "checks"))
+CHECKS = Path(__file__).parents[2] / "scripts" / "checks"
+sys.path.insert(0, str(CHECKS))
 kill_test = importlib.import_module("kill_test")
 
 
@@ -40,6 +41,5 @@ def test_a_difference_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 def test_a_run_that_dies_at_any_change_of_a_file_leaves_the_old_run_or_goes_on() -> None:
-    checks = Path(kill_test.__file__).parent
-    result = subprocess.run([sys.executable, checks / "crash_points.py"], stdout=subprocess.PIPE, text=True)
+    result = subprocess.run([sys.executable, CHECKS / "crash_points.py"], stdout=subprocess.PIPE, text=True)
     assert result.returncode == 0, result.stdout

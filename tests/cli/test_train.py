@@ -284,6 +284,14 @@ def test_a_picture_that_fails_costs_nothing_else(
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoints"}
 
 
+def test_an_interruption_while_pictures_are_drawn_costs_no_result(
+    tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "history", Mock(side_effect=KeyboardInterrupt))
+    assert fnet_command("train", *SMALL[:-1], "--out", tmp_path).code == 130
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoints"}
+
+
 def test_a_picture_on_a_full_disk_is_not_left_half_written(
     tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,7 @@ ROWS = Dataset(np.zeros((4, 4)), np.array([0, 1, 2, 1]))
             "valid.y must have as many rows as valid.x",
         ),
         (GOOD, {"sample_weight": np.ones(3)}, ValueError, r"expected 50 sample weights, but got \[3\]"),
+        (GOOD, {"sample_weight": np.ma.masked_equal(np.ones(50), 1)}, TypeError, "sample_weight is a masked array"),
         (GOOD, {"sample_weight": np.zeros(50)}, ValueError, "2 examples with a weight above 0, but got 0"),
         (GOOD, {"sample_weight": GOOD.y == 1}, ValueError, "all labels with a weight above 0 are 1"),
         (GOOD, {"train_config": TrainConfig(class_weight=(0, 0, 1))}, ValueError, "with a weight above 0 are 2"),

@@ -1,7 +1,9 @@
 """The loop over epochs: what it yields, when it stops, and what it refuses."""
 
 import dataclasses
+import itertools
 import math
+import time
 import tracemalloc
 from typing import Any
 
@@ -165,6 +167,12 @@ def test_a_batch_size_beyond_the_rows_needs_no_memory(engine: str, batch_size: i
     finally:
         tracemalloc.stop()
     assert peak < 8e6
+
+
+def test_a_clock_that_is_set_back_gives_no_negative_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", itertools.count(0, -1).__next__)
+    records = [record for _, record in fnet.fit(CONFIG, TrainConfig(epochs=2), TRAIN, VALID, key=KEY)]
+    assert all(0 < record.seconds < 60 for record in records)
 
 
 # What is refused
