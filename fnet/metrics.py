@@ -1,5 +1,7 @@
-"""Scores of predictions. Of classes: accuracy, confusion matrix, precision, recall and F1, calibration error; of numbers:
-RMSE, MAE and R²; of quantiles: pinball loss and coverage.
+"""Scores of predictions.
+
+Of classes: accuracy, confusion matrix, precision, recall and F1, calibration error; of numbers: RMSE, MAE and R²; of
+quantiles: pinball loss and coverage.
 """
 
 import math

@@ -1,7 +1,8 @@
 """`fnet export`: write a model in a format that other tools read.
 
 ONNX and safetensors hold the whole model. For PyTorch it is the state dict of `fnet.interop.torch.sequential(config)`,
-of networks whose features are standardized before; for an ensemble that of an `nn.ModuleList` of them.
+of networks whose features are standardized before, and whose numbers are in their scale, see `fnet.interop.torch`; for
+an ensemble that of an `nn.ModuleList` of them.
 """
 
 import io

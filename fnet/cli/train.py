@@ -1,4 +1,4 @@
-"""`fnet train`: train a classifier, show how it goes, and write everything about the run to a folder.
+"""`fnet train`: train a model, show how it goes, and write everything about the run to a folder.
 
 It writes config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz, checkpoints and, with
 matplotlib, pictures. With --tensorboard DIR it also writes, from epoch to epoch, to the subfolder of DIR that has the
@@ -41,7 +41,7 @@ class World(NamedTuple):
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
-    parser = Parser("train", "[OPTION…]", "Train a classifier, and write everything about the run to a folder.")
+    parser = Parser("train", "[OPTION…]", "Train a model, and write everything about the run to a folder.")
     group = parser.add_argument_group("run")
     add = group.add_argument
     add("--out", type=Path, metavar="DIR", help="the folder (runs/TIME-DATA)")
@@ -110,7 +110,7 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: 
         print("\n".join(map(visible, [headline(job), *job.data.remarks])))
         if args.preset in ("chen-wu-best", "chen-wu-large") and args.data != "digits" and not Path(args.data).is_dir():
             print(f"the preset {args.preset} was tuned on Chen & Wu's data, not on these")
-        if args.calibrate and not job.calibrate:
+        if args.calibrate and not job.calibrate and job.data.scale is None:
             print("the temperature is not fitted: there are no validation data")
     trained = train_members(args, argv, job, out, world)
     text = write_results(job, out, trained, pictures=args.pictures, tensorboard_to=args.tensorboard)
@@ -124,8 +124,9 @@ def headline(job: Job) -> str:
     splits = {"training": data.train, "validation": data.valid, "test": data.test}
     rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
     networks = f"{job.networks} networks of " if job.networks > 1 else ""
+    predicts = f"{len(data.classes):,} classes" if data.scale is None else f"regression by {job.config.loss}"
     return (
-        f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {len(data.classes):,} classes; "
+        f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {predicts}; "
         f"{networks}{fnet.num_params(job.config):,} parameters; engine {job.engine}"
     )
 
@@ -201,9 +202,10 @@ def train_member(
 
     try:
         with tensorboard_run(args, job, member, out, records) as add_to_tensorboard:
-            show = display(args, f"network {member + 1} of {job.networks}" if job.networks > 1 else "")
+            show = display(args, job, f"network {member + 1} of {job.networks}" if job.networks > 1 else "")
             for train_state, record in epochs:
                 if record.finished:
+                    record = job.in_unit(record)
                     records.append(record)
                     show(record)
                     add_to_tensorboard(record)

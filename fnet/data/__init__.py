@@ -38,7 +38,7 @@ from fnet.data.features import (
 )
 from fnet.data.fitting import fit_encoder
 from fnet.data.frames import from_columns
-from fnet.data.summary import describe
+from fnet.data.summary import describe, describe_numbers
 from fnet.data.tables import Column, Table, drop_columns, take_rows
 from fnet.data.target_scale import TargetScale, fit_target_scale, scale_targets, unscale_outputs
 from fnet.data.targets import Target, TargetGuess, guess_target, labels_of, split_target, values_of
@@ -62,6 +62,7 @@ __all__ = [
     "batches",
     "check_mapped",
     "describe",
+    "describe_numbers",
     "digits",
     "drop_columns",
     "encode",
