@@ -77,11 +77,12 @@ def make_job(args: argparse.Namespace) -> Job:
         scale=data.scale,
     )
     model.checked(data.name, whole)
-    if data.scale is not None and args.calibrate is True:
-        raise ValueError("--calibrate fits a temperature of probabilities, but the target is numbers: leave it out")
+    can_calibrate = config.loss in ("cross_entropy", "pinball")
+    if args.calibrate is True and not can_calibrate:
+        raise ValueError("--calibrate is for classes and --quantiles, but the target is numbers: leave it out")
     folds = assign_folds(data.train.y, args.folds) if args.folds else None
     engine = resolve(args.engine)
-    calibrate = bool(args.calibrate) and data.scale is None and (data.valid is not None or folds is not None)
+    calibrate = bool(args.calibrate) and can_calibrate and (data.valid is not None or folds is not None)
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     description = {
         "network": json_like(dataclasses.asdict(config)),

@@ -45,6 +45,8 @@ TABULAR: dict[str, Any] = {
     "recompute_statistics": True,
     "calibrate": "if possible",
 }
+# With every preset: what is noise in training alone would be taken for noise of the target, and widen the quantiles.
+QUANTILES: dict[str, Any] = {"dropout": 0.0, "input_noise": 0.0, "batch_norm": False}
 PRESETS: dict[str, dict[str, Any]] = {
     "chen-wu": {},
     "chen-wu-best": BEST,
@@ -143,6 +145,8 @@ def parse(parser: Parser, argv: list[str]) -> argparse.Namespace:
     known = chosen.parse_known_args(argv)[0]
     preset = known.preset or ("tabular" if is_table(known.data) else "chen-wu")
     parser.set_defaults(preset=preset, **PRESETS.get(preset, {}))  # the parser itself refuses an unknown one
+    if any(argument.partition("=")[0] == "--quantiles" for argument in argv):
+        parser.set_defaults(**QUANTILES)
     return parser.parse(argv)
 
 

@@ -13,10 +13,11 @@ import fnet
 from fnet import EpochRecord, TrainState, calibration, model
 from fnet.checkpoint import write_atomically
 from fnet.cli import scores
-from fnet.cli.job import Job, out_of_fold
+from fnet.cli.job import Job, member_data, out_of_fold
 from fnet.cli.output import json_like, say, write_csv, write_json
 from fnet.model import Model
 from fnet.nn import Array
+from fnet.params import Params
 
 MAX_SHOWN = 100  # classes of which each has a line in the terminal
 
@@ -74,22 +75,24 @@ def write_results(
 
 
 def make_model(job: Job, trained: Sequence[Trained]) -> Model:
-    """The model of the trained networks, with a temperature if the job says so."""
+    """The model of the trained networks, with a temperature or shifted quantiles if the job says so."""
     data, config = job.data, job.config
     members = tuple(fnet.final_model(t.train_state, job.train_config) for t in trained)
     temperature = 1.0
     if job.calibrate:
-        held_out = [out_of_fold(job, i) if job.folds is not None else data.valid for i in range(job.networks)]
+        held_out = [dataset for i in range(job.networks) if (dataset := member_data(job, i)[1]) is not None]
         logits = [
             fnet.evaluate(config, *member, dataset, transform=data.transform).logits
             for member, dataset in zip(members, held_out, strict=True)
-            if dataset is not None
         ]
-        labels = [dataset.y for dataset in held_out if dataset is not None]
-        if job.folds is not None:
-            temperature = calibration.safe_temperature(np.concatenate(logits), np.concatenate(labels))
+        # [networks, rows, outputs]; of folds each row has one network.
+        logits = np.stack(logits) if job.folds is None else np.concatenate(logits)[None]
+        y = held_out[0].y if job.folds is None else np.concatenate([dataset.y for dataset in held_out])
+        if data.scale is None:
+            temperature = calibration.safe_temperature(logits, y)
         else:
-            temperature = calibration.safe_temperature(np.stack(logits), labels[0])
+            shifts = calibration.fit_quantile_shifts(logits.mean(axis=0), y[:, 0], config.quantiles)
+            members = tuple((shifted(params, shifts), state) for params, state in members)
     provenance = {
         "training": json_like(dataclasses.asdict(job.train_config)),
         "seed": job.seed,
@@ -109,6 +112,13 @@ def make_model(job: Job, trained: Sequence[Trained]) -> Model:
         target=data.target,
         scale=data.scale,
     )
+
+
+def shifted(params: Params, shifts: Array) -> Params:
+    """A network with something added to its outputs."""
+    linear = params[-1].linear
+    assert linear.b is not None
+    return (*params[:-1], params[-1]._replace(linear=linear._replace(b=(linear.b + shifts).astype(linear.b.dtype))))
 
 
 def run_name(out: Path) -> str:

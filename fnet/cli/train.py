@@ -51,7 +51,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--ensemble", type=threads.number, default=1, metavar="N", help="networks, averaged")
     folds = "networks, each tested on the fold that it does not see"
     add("--folds", type=threads.number, metavar="K", help=folds)
-    add("--calibrate", action="store_true", help="fit a temperature")
+    add("--calibrate", action="store_true", help="fit a temperature, or quantiles")
     add("--no-calibrate", dest="calibrate", action="store_false", help="fit none")
     add("--mpi", action="store_true", help="share batches with mpiexec")
     add("--no-pictures", dest="pictures", action="store_false", help="write no .png")
@@ -69,7 +69,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
             parser.error(f"--folds {args.folds} trains as many networks and averages them: leave --ensemble out")
         args.valid_size = 0  # each row is a validation row once
     elif args.calibrate is True and not args.valid_size:
-        parser.error("--calibrate needs validation data to fit a temperature on: --valid-size must not be 0")
+        parser.error("--calibrate needs validation data to fit on: --valid-size must not be 0")
     return args
 
 
@@ -110,8 +110,9 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: 
         print("\n".join(map(visible, [headline(job), *job.data.remarks])))
         if args.preset in ("chen-wu-best", "chen-wu-large") and args.data != "digits" and not Path(args.data).is_dir():
             print(f"the preset {args.preset} was tuned on Chen & Wu's data, not on these")
-        if args.calibrate and not job.calibrate and job.data.scale is None:
-            print("the temperature is not fitted: there are no validation data")
+        if args.calibrate and not job.calibrate and job.config.loss in ("cross_entropy", "pinball"):
+            what = "the temperature is" if job.data.scale is None else "the quantiles are"
+            print(f"{what} not fitted: there are no validation data")
     trained = train_members(args, argv, job, out, world)
     text = write_results(job, out, trained, pictures=args.pictures, tensorboard_to=args.tensorboard)
     if not args.quiet:
