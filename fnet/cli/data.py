@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fnet
-from fnet import Dataset, Standardizer
+from fnet import Dataset, Standardizer, metrics
 from fnet.data import Classes, EncodeNotes, Encoder, TargetScale, arrays
 from fnet.data.cells import counted
 from fnet.training import Transform
@@ -45,6 +45,25 @@ class Data(NamedTuple):
         if self.scale is not None:
             return ()
         return self.train.classes or tuple(range(int(self.train.y.max()) + 1))
+
+    @property
+    def predicts(self) -> str:
+        """What is predicted, in words."""
+        if self.scale is None:
+            return f"{len(self.classes):,} classes"
+        return f"regression of {counted(len(self.scale.mean), 'target')}"
+
+    def score(self, loss: str) -> str:
+        """What the score of a network is called: of numbers with what its RMSE is of, where that is not the target."""
+        name = metrics.score_name(loss)
+        if name != "rmse" or self.scale is None:
+            return name
+        return "rmse_standardized" if len(self.scale.std) > 1 else "rmse_log" if self.scale.log else name
+
+    def score_unit(self, loss: str) -> float:
+        """What the score of a network is multiplied by: to have it in the unit of the target, or of its logarithm."""
+        one = self.scale is not None and len(self.scale.std) == 1 and metrics.score_name(loss) == "rmse"
+        return float(self.scale.std[0]) if one and self.scale is not None else 1.0
 
     def scaled(self, dataset: Dataset) -> Dataset:
         """A data set as the network learns it: numbers in their scale, classes as they are."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fnet
-from fnet import Dataset, EpochRecord, MLPConfig, TrainConfig, metrics, model
+from fnet import Dataset, EpochRecord, MLPConfig, TrainConfig, model
 from fnet.cli import options, threads
 from fnet.cli.data import Data, load_data
 from fnet.cli.output import json_like
@@ -42,22 +42,12 @@ class Job(NamedTuple):
 
     @property
     def score(self) -> str:
-        """What the score of an epoch is called, see `in_unit`."""
-        name, scale = metrics.score_name(self.config.loss), self.data.scale
-        if name == "rmse" and scale is not None:
-            return "rmse_standardized" if len(scale.std) > 1 else "rmse_log" if scale.log else name
-        return name
+        """What the score of an epoch is called."""
+        return self.data.score(self.config.loss)
 
     def in_unit(self, record: EpochRecord) -> EpochRecord:
-        """A record with its RMSE in the unit of the target or, as its name says, of its logarithm.
-
-        Of several targets it is in their standard deviations.
-        """
-        scale = self.data.scale
-        if scale is None or len(scale.std) > 1 or self.config.loss == "pinball":
-            return record
-        std, valid = float(scale.std[0]), record.valid_score
-        return record._replace(train_score=std * record.train_score, valid_score=None if valid is None else std * valid)
+        """A record with its score in the unit that `score` tells."""
+        return record.in_unit(self.data.score_unit(self.config.loss))
 
 
 def make_job(args: argparse.Namespace) -> Job:

@@ -92,10 +92,10 @@ def add_model_options(parser: Parser) -> None:
     add("--dropout", type=float, default=0.3, metavar="RATE", help="share dropped")
     add("--input-dropout", type=float, default=0.0, metavar="RATE", help="of features")
     add("--no-batch-norm", dest="batch_norm", action="store_false", help="biases instead")
-    add("--loss", **one_of(*LOSSES[1:]))
-    add("--huber-delta", type=float, default=MLPConfig.huber_delta, metavar="D", help="in standard deviations")
-    add("--quantiles", type=float, nargs="+", default=[], metavar="Q …", help="predict these, such as 0.1 0.5 0.9")
     add("--dtype", **one_of(*DTYPES), default="float32")
+    add("--loss", **one_of(*LOSSES[1:]))
+    add("--quantiles", type=float, nargs="+", default=[], metavar="Q …", help="such as 0.1 0.5 0.9")
+    add("--huber-delta", type=float, default=MLPConfig.huber_delta, metavar="D", help="in standard deviations")
     add("--initializer", choices=INITIALIZERS, default=MLPConfig.initializer)
 
 

@@ -85,13 +85,14 @@ def make_model(job: Job, trained: Sequence[Trained]) -> Model:
             fnet.evaluate(config, *member, dataset, transform=data.transform).logits
             for member, dataset in zip(members, held_out, strict=True)
         ]
-        # [networks, rows, outputs]; of folds each row has one network.
-        logits = np.stack(logits) if job.folds is None else np.concatenate(logits)[None]
-        y = held_out[0].y if job.folds is None else np.concatenate([dataset.y for dataset in held_out])
+        one = job.folds is not None  # network for each row
+        logits = np.concatenate(logits) if one else np.stack(logits)
+        y = np.concatenate([dataset.y for dataset in held_out]) if one else held_out[0].y
         if data.scale is None:
             temperature = calibration.safe_temperature(logits, y)
         else:
-            shifts = calibration.fit_quantile_shifts(logits.mean(axis=0), y[:, 0], config.quantiles)
+            quantiles = logits if one else logits.mean(axis=0)
+            shifts = calibration.fit_quantile_shifts(quantiles, y[:, 0], config.quantiles)
             members = tuple((shifted(params, shifts), state) for params, state in members)
     provenance = {
         "training": json_like(dataclasses.asdict(job.train_config)),

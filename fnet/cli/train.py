@@ -51,8 +51,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--ensemble", type=threads.number, default=1, metavar="N", help="networks, averaged")
     folds = "networks, each tested on the fold that it does not see"
     add("--folds", type=threads.number, metavar="K", help=folds)
-    add("--calibrate", action="store_true", help="fit a temperature, or quantiles")
-    add("--no-calibrate", dest="calibrate", action="store_false", help="fit none")
+    add("--calibrate", action="store_true", help="fit on validation rows")
+    add("--no-calibrate", dest="calibrate", action="store_false", help="do not")
     add("--mpi", action="store_true", help="share batches with mpiexec")
     add("--no-pictures", dest="pictures", action="store_false", help="write no .png")
     options.add_run_options(group)
@@ -125,9 +125,8 @@ def headline(job: Job) -> str:
     splits = {"training": data.train, "validation": data.valid, "test": data.test}
     rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
     networks = f"{job.networks} networks of " if job.networks > 1 else ""
-    predicts = f"{len(data.classes):,} classes" if data.scale is None else f"regression by {job.config.loss}"
     return (
-        f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {predicts}; "
+        f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {data.predicts}; "
         f"{networks}{fnet.num_params(job.config):,} parameters; engine {job.engine}"
     )
 

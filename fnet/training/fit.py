@@ -61,6 +61,11 @@ class EpochRecord(NamedTuple):
         """The score of a classifier on the validation data."""
         return self.valid_score
 
+    def in_unit(self, unit: float) -> "EpochRecord":
+        """The record with its scores multiplied by a unit, such as an RMSE by what the targets were divided by."""
+        valid = None if self.valid_score is None else unit * self.valid_score
+        return self._replace(train_score=unit * self.train_score, valid_score=valid)
+
 
 def run(
     config: MLPConfig,

@@ -105,11 +105,11 @@ def test_a_label_column_of_what_is_no_csv(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"x": X}, "expected arrays x, y"), ({"x": X, "y": Y[:3]}, "6 rows of features, but 3 labels"),
-        ({"x": X, "y": Y.astype(float)}, "labels must be integers or strings"), ({"x": X[0], "y": Y}, "rows, features"),
+        ({"x": X, "y": Y.astype(complex)}, "labels must be integers or strings"), ({"x": X[0], "y": Y}, "rows, features"),
         ({"x": X, "y": np.zeros(6, int)}, "at least 2 classes"), ({"x": X[:0], "y": Y[:0]}, "0 rows"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "expected arrays"), ({"x": X.astype(str), "y": Y}, "numbers"),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, r"labels \[2, 6, 10\] are not among the classes"),
-        ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, "2 features in training, 1 in test"),
+        ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, r"as many features and targets in .* got \[6, 1\]"),
     ],
 )  # fmt: skip
 def test_bad_npz(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -167,14 +167,6 @@ def test_tables_by_any_of_their_names(name: str, tmp_path: Path) -> None:
     assert train.x.tolist() == [[1700000000001, 2.5], [1700000000004, 1]]
     with pytest.raises(ValueError, match=r"column 'y': expected a number, but the column is text"):
         data.load_features(tmp_path / name, 3)
-
-
-def test_a_target_of_many_floats_is_a_clear_no(tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text("a,y\n" + "".join(f"{i % 7},{i / 3}\n" for i in range(5400)))
-    with pytest.raises(
-        ValueError, match=r"the target 'y' has 5400 different numbers, which are a regression, not classes"
-    ):
-        data.load(tmp_path / "d.csv", target="y")
 
 
 def test_integers_of_an_npz_stay_exact_until_they_are_standardized(tmp_path: Path) -> None:
