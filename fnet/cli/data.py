@@ -230,7 +230,7 @@ def encode_rows(
     """The rows of another table with the same columns, in any order, and its target."""
     if not is_table(path):
         raise ValueError(f"{path} is not a .csv or .tsv, but the training data are a table")
-    text = (*fnet.data.text_columns(encoder), *([target] if classes else []))
+    text = (*fnet.data.text_columns(encoder), target)
     table = fnet.data.read_table(source(path), text=text, header=header)
     y = fnet.data.labels_of(table, target, classes) if classes else fnet.data.values_of(table, target)
     x, notes = fnet.data.encode(encoder, table)

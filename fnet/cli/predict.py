@@ -67,8 +67,7 @@ def read(args: argparse.Namespace, model: Model) -> tuple[Table | None, Array]:
         raise ValueError(f"expected a table with the columns of training, a .csv or .tsv, but got {args.data}")
     header = None if args.header is None else args.header == "yes"
     extra = [name for name in (args.id, model.target) if name is not None]
-    text = [name for name in extra if name == args.id or model.scale is None]
-    table = data.read_table(source(args.data), text=(*data.text_columns(encoder), *text), header=header)
+    table = data.read_table(source(args.data), text=(*data.text_columns(encoder), *extra), header=header)
     if args.id is not None:
         column_named(table, args.id)  # refuses a name that no column has
     x, notes = data.encode(encoder, table)
