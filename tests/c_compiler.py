@@ -47,7 +47,8 @@ def loaded(folder: Path, models: dict[str, Model], **options: Any) -> dict[str, 
     text = ""
     for prefix, some in models.items():
         save_c(folder / f"{prefix}.h", some, **options)
-        text += f'#include "{prefix}.h"\nint call_{prefix}(const double *x, float *y)\n'
+        kind = "float" if some.scale is None else "double"
+        text += f'#include "{prefix}.h"\nint call_{prefix}(const double *x, {kind} *y)\n'
         text += f"{{\n    return {prefix}_predict(x, y);\n}}\n"
     library = ctypes.CDLL(str(compiled(folder, text, "-shared", "-fPIC", name="library")))
     return {prefix: _caller(library[f"call_{prefix}"], some) for prefix, some in models.items()}
@@ -56,7 +57,8 @@ def loaded(folder: Path, models: dict[str, Model], **options: Any) -> dict[str, 
 def _caller(function: Any, some: Model) -> Predict:
     def call(x: Any) -> tuple[Any, Any]:
         rows = np.ascontiguousarray(x, np.float64)
-        outputs = np.empty((len(rows), some.config.num_outputs), np.float32)
+        dtype = np.float32 if some.scale is None else np.float64
+        outputs = np.empty((len(rows), some.config.num_outputs), dtype)
         positions = [
             function(ctypes.c_void_p(row.ctypes.data), ctypes.c_void_p(out.ctypes.data))
             for row, out in zip(rows, outputs, strict=True)

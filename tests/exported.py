@@ -54,6 +54,32 @@ def classifier(members: int = 1, classes: Any = ("ant", "bee", "größer"), **ch
     return Model(config, networks, standardizer, classes, **fields)
 
 
+def regression(members: int = 1, log: bool = False, **changes: Any) -> Model:
+    """A model of numbers whose networks have no special numbers."""
+    config = MLPConfig(**{"sizes": (5, 8, 7, 1), "loss": "squared_error", **changes})
+    rng = np.random.default_rng(0)
+    targets = rng.normal(3, 2, (50, config.num_targets))
+    scale = data.fit_target_scale(np.exp(targets) if log else targets, log=log)
+    params, state = network(config)
+
+    def member(i: int) -> tuple[Params, State]:
+        return tree.map(lambda leaf: leaf * leaf.dtype.type(1 + i / 8), params), state
+
+    standardizer = Standardizer(rng.normal(size=config.sizes[0]), rng.uniform(0.5, 2, config.sizes[0]))
+    return Model(config, tuple(map(member, range(members))), standardizer, (), scale=scale)
+
+
+REGRESSIONS = {
+    "number": regression(),
+    "linear": regression(sizes=(5, 1), batch_norm=False),
+    "targets": regression(sizes=(5, 8, 3), loss="huber", activation="silu"),
+    "logarithm": regression(log=True, activation="tanh"),
+    "quantiles": regression(sizes=(5, 8, 4), loss="pinball", quantiles=(0.1, 0.25, 0.5, 0.9)),
+    "ensemble": regression(members=3, sizes=(5, 6, 2), loss="pinball", quantiles=(0.1, 0.9), activation="gelu"),
+    "float64": regression(members=2, dtype="float64"),
+}
+
+
 def features(some: Model, rows: int = ROWS) -> Any:
     return 3 * np.random.default_rng(1).normal(size=(rows, some.config.sizes[0])).astype(np.float32)
 

@@ -20,7 +20,7 @@ from fnet.data.encoder import column_features
 from fnet.interop import c_template as template
 from fnet.interop.c_text import comment, comment_block, filled, strings, table
 from fnet.interop.quantization import Quantized, quantize, quantized_prediction
-from fnet.interop.source_text import about, columns_about, networks, output_names, provenance, scale_of
+from fnet.interop.source_text import about, columns_about, networks, output_names, provenance
 from fnet.model import Model, checked, predict, predict_proba
 from fnet.nn import Array
 
@@ -80,7 +80,7 @@ def to_c(
         raise TypeError("int8=True needs calibration=features, such as those of training, and nothing else does")
     quantized = None if calibration is None else quantize(model, np.asarray(calibration))
     facts = [] if quantized is None else _measured(model, quantized, np.asarray(calibration), test)
-    classifies, config = scale_of(model) is None, model.config
+    classifies, config = model.scale is None, model.config
     activation = _ACTIVATIONS[config.activation] if config.hidden_sizes else ""
     parts = {
         "ABOUT": comment_block(_about(model, facts)),
@@ -117,7 +117,7 @@ def _measured(model: Model, quantized: Quantized, x: Array, test: Dataset | None
     ]
     rows = x if test is None else test.x
     found = quantized_prediction(model, quantized, rows)
-    if scale_of(model) is None:
+    if model.scale is None:
         expected = predict_proba(model, rows)
         same = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
         cost = f"the class is the same as in float32 for {100 * same:.2f} % of the {len(rows):,} rows of calibration"
@@ -136,7 +136,7 @@ def _measured(model: Model, quantized: Quantized, x: Array, test: Dataset | None
 
 def _about(model: Model, facts: Sequence[str]) -> Iterator[str]:
     """The comment at the beginning."""
-    config, classifies = model.config, scale_of(model) is None
+    config, classifies = model.config, model.scale is None
     floats = config.sizes[0] + 2 * max(config.hidden_sizes, default=0) + config.num_outputs
     yield from (comment(about(model)), "")
     yield from ('    #include "<p>.h" // in one source file; C99, with -lm', "")
@@ -163,7 +163,7 @@ def _macros(model: Model) -> Iterator[str]:
 
 
 def _names(model: Model) -> str:
-    if scale_of(model) is not None:
+    if model.scale is not None:
         return ""
     names = map(str, np.asarray(model.classes).tolist())
     return f"\n/* The classes, in the order of the outputs. */\n{strings('<p>_classes', '<P>_OUTPUTS', names)}"
@@ -174,7 +174,7 @@ def _tables(model: Model, quantized: Quantized | None) -> Iterator[str]:
     mean, std = model.standardizer if quantized is None else quantized.standardizer
     yield "/* Mean and standard deviation of the features in training. */\n" + table("double", "<p>_mean", [mean])
     yield table("double", "<p>_std", [std])
-    scale = scale_of(model)
+    scale = model.scale
     if scale is not None:
         yield table("double", "<p>_target_mean", [scale.mean]) + table("double", "<p>_target_std", [scale.std])
     if quantized is None:
@@ -192,7 +192,7 @@ def _tables(model: Model, quantized: Quantized | None) -> Iterator[str]:
 
 def _body(model: Model, activation: str, quantized: Quantized | None) -> Iterator[str]:
     """The statements of `predict`."""
-    config, scale, ensemble = model.config, scale_of(model), len(model.members) > 1
+    config, scale, ensemble = model.config, model.scale, len(model.members) > 1
     sizes, last = config.sizes, "y" if scale is not None and not ensemble else "z"
     width = max(config.hidden_sizes, default=0)
     buffers = [f"{name}[{width}]" for name in "ab"[: len(config.hidden_sizes)]]

@@ -30,7 +30,6 @@ from fnet.interop.source_text import (
     outputs_about,
     provenance,
     quoted,
-    scale_of,
 )
 from fnet.model import Model, checked
 from fnet.nn import Array
@@ -94,7 +93,7 @@ def to_python(model: Model, *, weights_file: str | None = None) -> str:
         ValueError: the model does not pass `fnet.model.checked`; says what is wrong.
     """
     arrays, config, encoder = python_arrays(model), model.config, model.encoder
-    classifies = scale_of(model) is None
+    classifies = model.scale is None
     read = template.READ_ARRAY if encoder is None else template.READ_NAMED
     read = template.READ_UNNAMED if encoder is not None and not encoder.named else read
     values = {
@@ -128,7 +127,7 @@ def _filled(text: str, values: dict[str, str]) -> str:
 
 def _combine(model: Model) -> Iterator[str]:
     """The statements that add the prediction for some rows: the operations of `fnet.model`, in the same order."""
-    scale = scale_of(model)
+    scale = model.scale
     each = "network(z, layers)" if model.temperature == 1 else "network(z, layers) / TEMPERATURE"
     each = each if scale is not None else f"softmax({each})"
     one = each.replace("layers", "LAYERS")
@@ -144,7 +143,7 @@ def _combine(model: Model) -> Iterator[str]:
 
 
 def _constants(model: Model) -> Iterator[str]:
-    scale = scale_of(model)
+    scale = model.scale
     yield f"SIZES = {model.config.sizes!r}"
     if scale is None:
         yield f"CLASSES = np.array({_pretty(np.asarray(model.classes).tolist())})"
@@ -177,7 +176,7 @@ def _pretty(value: object, indent: int = 1) -> str:
 
 def _doc(model: Model, weights_file: str | None) -> str:
     """The docstring, such that no name can end it."""
-    classifies, columns = scale_of(model) is None, columns_about(model)
+    classifies, columns = model.scale is None, columns_about(model)
     result = "the class" if classifies else "the number" if model.config.num_outputs == 1 else "the numbers"
     needs = (
         "NumPy and nothing else" if weights_file is None else f"NumPy, and {quoted(weights_file)} in the same folder"

@@ -120,8 +120,8 @@ ARGUMENT = """\
 
 PRINT_NUMBERS = """\
     print_row(OUTPUTS)
-    for row in rows.reshape(len(rows), -1).tolist():
-        print_row(row)
+    for row in rows.reshape(len(rows), -1):
+        print_row([f"{value:.10g}" for value in row])
 """
 
 SOFTMAX = '''\

@@ -13,7 +13,7 @@ import numpy as np
 
 from fnet import data, losses, mlp, nn
 from fnet.data import Standardizer
-from fnet.interop.source_text import networks, scale_of
+from fnet.interop.source_text import networks
 from fnet.model import Model
 from fnet.nn import Array
 
@@ -95,12 +95,10 @@ def quantized_prediction(model: Model, quantized: Quantized, x: Array) -> Array:
     """
     z = _standardized(model, quantized.standardizer, x)
     outputs = [_outputs(model.config.activation, network, z) for network in quantized.networks]
-    scale = scale_of(model)
-    if scale is None:
+    if model.scale is None:
         return np.mean([losses.softmax(logits / float(model.temperature)) for logits in outputs], axis=0)
     y = np.mean(outputs, axis=0)
-    y = scale.mean + scale.std * (np.sort(y, axis=1) if model.config.loss == "pinball" else y).astype(np.float64)
-    return np.exp(y) if scale.log else y
+    return data.unscale_outputs(model.scale, np.sort(y, axis=1) if model.config.loss == "pinball" else y)
 
 
 def _outputs(activation: str, network: list[QuantizedLinear], x: Array) -> Array:

@@ -19,7 +19,6 @@ __all__ = [
     "printable",
     "provenance",
     "quoted",
-    "scale_of",
 ]
 
 WIDTH = 118
@@ -31,11 +30,6 @@ def networks(model: Model) -> list[list[tuple[Array, Array]]]:
     """The matrix `[in, out]` and the bias `[out]` of each layer of each network, with batch norm folded in."""
     folded = (mlp.fold_batch_norm(model.config, *member)[1] for member in model.members)
     return [[(w, b) for (w, b), _ in params if b is not None] for params in folded]
-
-
-def scale_of(model: Model) -> Any:
-    """The scale of the numbers that a model predicts; None of classes."""
-    return getattr(model, "scale", None)
 
 
 def in_lines(items: Iterable[str], indent: str = "    ") -> str:
@@ -71,14 +65,14 @@ def output_names(model: Model) -> list[str]:
     """The name of each number that a model predicts."""
     config = model.config
     if config.loss == "pinball":
-        return [f"quantile {q:g}" for q in config.quantiles]
-    return ["prediction"] if config.num_outputs == 1 else [f"prediction {i + 1}" for i in range(config.num_outputs)]
+        return [f"quantile_{q:g}" for q in config.quantiles]
+    return ["prediction"] if config.num_outputs == 1 else [f"prediction_{i + 1}" for i in range(config.num_outputs)]
 
 
 def outputs_about(model: Model) -> str:
     """What a model predicts, in one sentence."""
     config = model.config
-    if scale_of(model) is None:
+    if model.scale is None:
         return f"The probabilities of the classes, [rows, {config.num_outputs}]."
     if config.loss == "pinball":
         quantiles = ", ".join(f"{q:g}" for q in config.quantiles)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from c_compiler import SANITIZED, c_number, c_rows, compiled, loaded, needs_cc
-from exported import HOSTILE, classifier, columns, features, named, of_table
+from exported import HOSTILE, REGRESSIONS, classifier, columns, features, named, of_table
 
 import fnet
 from fnet import MLPConfig, Standardizer, data, model
@@ -54,6 +54,19 @@ def test_each_depth_ensembles_temperatures_and_float64(tmp_path: Path) -> None:
         "numbers": classifier(classes=(-(2**63), 2**63 - 1, 0)),
     }
     check(tmp_path, depths | others)
+
+
+def test_numbers(tmp_path: Path) -> None:
+    for prefix, predict in loaded(tmp_path, REGRESSIONS).items():
+        some = REGRESSIONS[prefix]
+        x = features(some, ROWS)
+        found, outputs = predict(x)
+        assert set(found.tolist()) == {0}
+        expected = model.predict(some, x).reshape(outputs.shape)
+        std = np.abs(expected) if prefix == "logarithm" else expected.std(axis=0)
+        assert (np.abs(outputs - expected) <= 1e-5 * std).all()
+        assert prefix not in ("quantiles", "ensemble") or (np.diff(outputs, axis=1) >= 0).all()
+        assert predict([[np.nan] * 5])[0] == -1
 
 
 def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:

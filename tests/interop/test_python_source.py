@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exported import HOSTILE, classifier, columns, features, named, of_table
+from exported import HOSTILE, REGRESSIONS, classifier, columns, features, named, of_table
 
 import fnet
 from fnet import data, model, tree
@@ -64,6 +64,16 @@ def test_ensembles_temperatures_float64_and_other_classes_give_the_same_bits() -
     check(classifier(members=3, temperature=1.7))
     check(classifier(temperature=0.3, dtype="float64"))
     check(classifier(classes=(-(2**63), 2**63 - 1, 0)))
+
+
+@pytest.mark.parametrize("kind", REGRESSIONS)
+def test_numbers_have_the_same_bits(kind: str) -> None:
+    some = REGRESSIONS[kind]
+    written, x = module(to_python(some)), features(some)
+    for part in (x, x[:1]):
+        expected, found = model.predict(some, part), written.predict(part)
+        assert (found.dtype, found.shape, found.tobytes()) == (expected.dtype, expected.shape, expected.tobytes())
+    assert not hasattr(written, "predict_proba")
 
 
 def test_the_same_model_gives_the_same_source() -> None:
@@ -219,6 +229,18 @@ def test_the_command_predicts_a_table_without_a_header_by_position(tmp_path: Pat
     path.write_text("1\n2\n")
     with pytest.raises(ValueError, match="expected 2 columns, but got 1"):
         written.read(str(path))
+
+
+def test_the_command_prints_numbers(tmp_path: Path) -> None:
+    some, path = REGRESSIONS["quantiles"], tmp_path / "numbers.csv"
+    x = features(some, 3)
+    path.write_text("\n".join(",".join(map(str, row)) for row in x.tolist()))
+    save_python(tmp_path / "written.py", some)
+    done = run(tmp_path / "written.py", path)
+    rows = [",".join(f"{value:.10g}" for value in row) for row in model.predict(some, x)]
+    expected = "\n".join(["quantile_0.1,quantile_0.25,quantile_0.5,quantile_0.9", *rows, ""])
+    assert (done.stdout, done.stderr, done.returncode) == (expected, "", 0)
+    assert "usage: " in run(tmp_path / "written.py", path, "--proba").stderr
 
 
 @pytest.mark.parametrize("header", ["", "a,b,c,d,e\n", "0,1,2,3,4\n"])

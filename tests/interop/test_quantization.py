@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c_compiler import SANITIZED, c_number, c_rows, compiled, loaded, needs_cc
-from exported import classifier, features
+from exported import REGRESSIONS, classifier, features
 
 import fnet
 from fnet import Dataset, MLPConfig, TrainConfig, data, model
-from fnet.interop.c_source import save_c
+from fnet.interop.c_source import save_c, to_c
 from fnet.interop.quantization import quantize, quantized_prediction
 from fnet.model import Model
 from fnet.nn import ACTIVATIONS
@@ -88,3 +88,21 @@ def test_8_bits_of_constant_features_and_zero_weights() -> None:
     for each, x in ((zeros, features(some, 10)), (some, np.tile(some.standardizer.mean, (3, 1)))):
         quantized = quantize(each, x)
         np.testing.assert_allclose(quantized_prediction(each, quantized, x), model.predict_proba(each, x), atol=0.02)
+
+
+@needs_cc
+def test_numbers_in_8_bits(tmp_path: Path) -> None:
+    x = features(REGRESSIONS["number"], ROWS)
+    for prefix, predict in loaded(tmp_path, REGRESSIONS, int8=True, calibration=x).items():
+        some = REGRESSIONS[prefix]
+        found, outputs = predict(x)
+        assert set(found.tolist()) == {0}
+        expected, full = quantized_prediction(some, quantize(some, x), x), model.predict(some, x).reshape(outputs.shape)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-2, atol=1e-2 * full.std())
+        assert np.corrcoef(outputs.ravel(), full.ravel())[0, 1] > 0.99
+        error = np.sqrt(np.square(expected - full).mean())
+        header = (tmp_path / f"{prefix}.h").read_text()
+        assert f"root mean square of the difference to float32 {error:.4g} on the 2,000 rows of calibration." in header
+    some = REGRESSIONS["number"]
+    y = model.predict(some, x) + 1
+    assert "root mean squared error on 2,000 rows " in to_c(some, int8=True, calibration=x, test=Dataset(x, y))
