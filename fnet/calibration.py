@@ -1,4 +1,4 @@
-"""Temperature scaling of logits. The calibration error is in `fnet.metrics`."""
+"""Temperature scaling of logits, and shifts of quantiles. Calibration error and coverage are in `fnet.metrics`."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from fnet import losses
 from fnet.nn import Array
 
-__all__ = ["fit_temperature", "safe_temperature"]
+__all__ = ["fit_quantile_shifts", "fit_temperature", "safe_temperature"]
 
 LOWEST, HIGHEST = 0.01, 100.0  # temperatures
 PRIOR_STD = 0.5  # of log T in safe_temperature: T is from 0.37 to 2.7 with a probability of 95 %
@@ -116,3 +116,32 @@ def _golden_section(f: Callable[[float], float], low: float, high: float, *, tol
             b = low + ratio * (high - low)
             f_b = f(b)
     return (low + high) / 2
+
+
+def fit_quantile_shifts(quantiles: npt.ArrayLike, targets: npt.ArrayLike, levels: tuple[float, ...]) -> Array:
+    """What to add to predicted quantiles, `[quantiles]`: Romano, Patterson & Candès (2019), with a tail at a time.
+
+    For the level q it is the q-quantile of `targets - quantiles[:, k]` over n examples that the network was not
+    trained on, at the position `q (n + 1)` in their order. A new target is then not above the shifted quantile with
+    probability q, whatever the network. Where the position is not from 1 to n, since n is too small, it is 0.
+
+    >>> fit_quantile_shifts(np.zeros((9, 2)), np.arange(9.0), (0.01, 0.5))
+    array([0., 4.])
+
+    Args:
+        quantiles: `[rows, quantiles]`, predicted.
+        targets: `[rows]`.
+        levels: one for each quantile, in (0, 1).
+
+    Raises:
+        ValueError: shapes that do not fit, or numbers that are not finite.
+    """
+    q, y = np.asarray(quantiles, np.float64), np.asarray(targets, np.float64)
+    if q.shape != (*y.shape, len(levels)) or y.ndim != 1 or not y.size:
+        raise ValueError(f"expected targets [rows] and quantiles [rows, {len(levels)}], but got {y.shape}, {q.shape}")
+    residuals, rows = y[:, None] - q, len(y)
+    if not np.isfinite(residuals).all():
+        raise ValueError("targets and quantiles must be finite")
+    enough = [1 <= level * (rows + 1) <= rows for level in levels]
+    shifts = [np.quantile(r, level, method="weibull") for r, level in zip(residuals.T, levels, strict=True)]
+    return np.where(enough, shifts, 0.0)

@@ -1,4 +1,8 @@
-"""Scores of predictions: accuracy, confusion matrix, precision, recall and F1, calibration error."""
+"""Scores of predictions.
+
+Of classes: accuracy, confusion matrix, precision, recall and F1, calibration error; of numbers: RMSE, MAE and R²; of
+quantiles: pinball loss and coverage.
+"""
 
 import math
 from typing import Any, NamedTuple
@@ -6,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fnet.losses import check_labels
+from fnet.losses import check_labels, pinball_fwd
 from fnet.nn import Array
 from fnet.tree import freeze
 
@@ -15,10 +19,15 @@ __all__ = [
     "accuracy",
     "classification_report",
     "confusion_matrix",
+    "coverage",
     "example_scores",
     "expected_calibration_error",
     "format_report",
+    "mean_absolute_error",
     "mean_score",
+    "pinball_loss",
+    "r2_score",
+    "root_mean_squared_error",
     "score_name",
 ]
 
@@ -64,6 +73,9 @@ def mean_score(loss: str, total: float, count: int) -> float:
     2.0
     """
     return math.sqrt(total / count) if score_name(loss) == "rmse" else total / count
+
+
+# Classes --------------------------------------------------------------------------------------------------------------
 
 
 def accuracy(logits_or_labels: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -219,3 +231,113 @@ def expected_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLi
 
 def _quotient(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Array:
     return np.divide(a, b, out=np.zeros(len(a)), where=b > 0)
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+def root_mean_squared_error(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    """`sqrt(mean_i (y_i - p_i)^2)` in the unit of the targets; of several targets, the mean of theirs.
+
+    >>> root_mean_squared_error([1.0, 2.0], [1.0, 4.0]).__round__(3)
+    1.414
+
+    Args:
+        targets, predictions: `[rows]` or `[rows, targets]`.
+
+    Raises:
+        ValueError: the shapes differ, there are no rows, or a number is not finite.
+    """
+    y, p = _numbers(targets, predictions)
+    return float(np.sqrt(np.square(y - p).mean(axis=0)).mean())
+
+
+def mean_absolute_error(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    """`mean_i |y_i - p_i|` in the unit of the targets; of several targets, the mean of theirs.
+
+    >>> mean_absolute_error([1.0, 2.0], [1.0, 4.0])
+    1.0
+
+    Raises:
+        ValueError: as `root_mean_squared_error`.
+    """
+    y, p = _numbers(targets, predictions)
+    return float(np.abs(y - p).mean())
+
+
+def r2_score(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    """`1 - sum_i (y_i - p_i)^2 / sum_i (y_i - mean y)^2`; of several targets, the mean of theirs.
+
+    Of a constant target it is 1 if all predictions are right, else 0.
+
+    >>> r2_score([1.0, 2.0, 3.0], [1.0, 2.0, 2.0])
+    0.5
+
+    Raises:
+        ValueError: as `root_mean_squared_error`.
+    """
+    y, p = _numbers(targets, predictions)
+    errors, spread = (np.square(y - centre).sum(axis=0) for centre in (p, y.mean(axis=0)))
+    spread[(y == y[0]).all(axis=0)] = 0  # where the mean is rounded
+    share = np.divide(errors, spread, out=(errors > 0).astype(np.float64), where=spread > 0)
+    return float((1 - share).mean())
+
+
+def pinball_loss(targets: npt.ArrayLike, quantiles: npt.ArrayLike, levels: tuple[float, ...]) -> float:
+    """The mean pinball loss of predicted quantiles, in the unit of the target: Koenker & Bassett (1978).
+
+    >>> pinball_loss([2.0, 2.0], [[1.0], [3.0]], (0.9,)).__round__(3)
+    0.5
+
+    Args:
+        targets: `[rows]`.
+        quantiles: `[rows, quantiles]`, predicted.
+        levels: one for each quantile, in (0, 1).
+
+    Raises:
+        ValueError: shapes that do not fit, no rows, or a number that is not finite.
+    """
+    y, q = _quantiles(targets, quantiles)
+    if len(levels) != q.shape[1]:
+        raise ValueError(f"expected a level for each of {q.shape[1]} quantiles, but got {len(levels)}")
+    return float(pinball_fwd(q, y[:, None], tuple(levels))[0].mean())
+
+
+def coverage(targets: npt.ArrayLike, quantiles: npt.ArrayLike) -> float:
+    """The share of targets from the lowest to the highest predicted quantile; of a single one, up to it.
+
+    Of the quantiles 0.1 and 0.9 it should be 0.8.
+
+    >>> coverage([1.0, 2.0], [[0.0, 1.5], [0.0, 1.5]])
+    0.5
+
+    Args:
+        targets: `[rows]`.
+        quantiles: `[rows, quantiles]`, predicted.
+
+    Raises:
+        ValueError: as `pinball_loss`.
+    """
+    y, q = _quantiles(targets, quantiles)
+    return mean_score("pinball", float(example_scores("pinball", np.sort(q, axis=1), y).sum()), len(y))
+
+
+def _quantiles(targets: npt.ArrayLike, quantiles: npt.ArrayLike) -> tuple[Array, Array]:
+    y, q = np.asarray(targets, np.float64), np.asarray(quantiles, np.float64)
+    if y.ndim != 1 or q.ndim != 2 or len(q) != len(y) or q.size == 0:
+        raise ValueError(f"expected targets [rows] and quantiles [rows, quantiles], but got {y.shape} and {q.shape}")
+    return _finite(y, q)
+
+
+def _numbers(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> tuple[Array, Array]:
+    """Both as float64 `[rows, targets]`."""
+    y, p = np.asarray(targets, np.float64), np.asarray(predictions, np.float64)
+    if y.shape != p.shape or y.ndim not in (1, 2) or y.size == 0:
+        raise ValueError(f"expected as many predictions as targets, but got {p.shape} and {y.shape}")
+    return _finite(y.reshape(len(y), -1), p.reshape(len(p), -1))
+
+
+def _finite(*arrays: Array) -> Any:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("targets and predictions must be finite")
+    return arrays

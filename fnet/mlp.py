@@ -309,7 +309,7 @@ def loss_targets(config: MLPConfig, y: npt.ArrayLike, batch: int, label_smoothin
     smoothing = float(label_smoothing)  # arithmetic with a float64 of NumPy would convert float32 to float64
     if config.loss == "cross_entropy" and not (y.ndim == 2 and y.dtype.kind == "f"):
         return losses.label_targets(y, config.num_outputs, smoothing, config.dtype)
-    width = 1 if config.loss == "pinball" else config.num_outputs
+    width = config.num_targets
     if y.ndim == 1:
         y = y[:, None]
     if y.dtype.kind not in "fiu" or y.shape[1:] != (width,):

@@ -1,6 +1,7 @@
-"""A trained classifier as one value and one file: network, standardizer and class names, for raw features.
+"""A trained model as one value and one file: network, scaling, and class names or the unit of numbers.
 
-It may be an ensemble: several networks of one architecture, whose probabilities are averaged (Hansen & Salamon 1990).
+It takes raw features. It may be an ensemble: several networks of one architecture, whose probabilities, or numbers, are
+averaged (Hansen & Salamon 1990).
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fnet import checkpoint, data, losses, mlp, tree
-from fnet.data import Classes, Encoder, Standardizer, Table
+from fnet.data import Classes, Encoder, Standardizer, Table, TargetScale
 from fnet.nn import Array
 from fnet.params import MLPConfig, Params, State, check_params, num_params, param_shapes
 
@@ -24,6 +25,7 @@ __all__ = [
     "checked",
     "from_metadata",
     "load_model",
+    "outputs",
     "predict",
     "predict_proba",
     "save_model",
@@ -37,20 +39,25 @@ MAX_NAME = 1000  # characters of a class name; NumPy gives each name the memory 
 
 
 class Model(NamedTuple):
-    """A classifier of raw features."""
+    """A classifier of raw features, or a regression on them."""
 
     config: MLPConfig
     members: tuple[tuple[Params, State], ...]  # one network, or those of an ensemble
     standardizer: Standardizer
-    classes: Classes  # distinct integers or distinct strings, in the order of the probabilities
-    temperature: float = 1.0  # divides the logits
+    classes: Classes  # distinct integers or distinct strings, in the order of the probabilities; () of numbers
+    temperature: float = 1.0  # divides the logits; 1 of numbers
     provenance: Mapping[str, Any] = {}  # how it was trained, for people; JSON
     encoder: Encoder | None = None  # how the columns of a table become features
-    target: str | None = None  # the name of the column with the classes, in such a table
+    target: str | None = None  # the name of the column that is predicted, in such a table
+    scale: TargetScale | None = None  # the unit of numbers; None of classes
 
 
-def predict_proba(model: Model, x: npt.ArrayLike | Table) -> Array:
-    """Probabilities `[rows, classes]` of raw features: the mean of `softmax(logits / temperature)` over the members.
+def predict(model: Model, x: npt.ArrayLike | Table) -> npt.NDArray[Any]:
+    """The most probable class of each row of raw features, as an element of `model.classes`; or its numbers.
+
+    Numbers are float64 in the unit of the targets, `[rows]`, or `[rows, outputs]` of several targets or quantiles. An
+    ensemble averages the outputs of its networks. The quantiles of a row are sorted, so that they do not cross:
+    Chernozhukov, Fernandez-Val & Galichon (2010).
 
     Args:
         x: `[rows, features]`; of a model with an encoder a table, or the features that `fnet.data.encode` makes of it.
@@ -58,6 +65,29 @@ def predict_proba(model: Model, x: npt.ArrayLike | Table) -> Array:
     Raises:
         TypeError: x is not numbers, or a masked array.
         ValueError: x is not finite numbers `[rows, features]`, or they are so large that the network overflows.
+    """
+    values = outputs(model, x)
+    if model.scale is None:
+        return np.asarray(model.classes)[values.argmax(axis=1)]
+    return values[:, 0] if values.shape[1] == 1 else values
+
+
+def predict_proba(model: Model, x: npt.ArrayLike | Table) -> Array:
+    """Probabilities `[rows, classes]` of raw features: the mean of `softmax(logits / temperature)` over the members.
+
+    Raises:
+        TypeError, ValueError: as `predict`, or the model predicts numbers.
+    """
+    if model.scale is not None:
+        raise ValueError("the model predicts numbers, which have no probabilities: use fnet.model.predict")
+    return outputs(model, x)
+
+
+def outputs(model: Model, x: npt.ArrayLike | Table) -> Array:
+    """What `predict` is made of: the probabilities `[rows, classes]`, or the numbers `[rows, outputs]`.
+
+    Raises:
+        TypeError, ValueError: as `predict`.
     """
     if isinstance(x, Table):
         if model.encoder is None:
@@ -72,22 +102,20 @@ def predict_proba(model: Model, x: npt.ArrayLike | Table) -> Array:
             part = x[start : start + mlp.PREDICT_CHUNK] if x.ndim else x
             part = data.standardize(model.standardizer, part, dtype=dtype)
             part = mlp.check_features(model.config, part, first_row=start)
-            logits = [mlp.folded_logits(config, params, part) for config, params in networks]
-            parts.append(np.mean([losses.softmax(z / float(model.temperature)) for z in logits], axis=0))
-    probabilities = np.concatenate(parts)
-    if not np.isfinite(probabilities).all():
-        row = int(np.argmin(np.isfinite(probabilities).all(axis=1)))
-        raise ValueError(f"row {row} of x overflows in the network: its probabilities are not finite")
-    return probabilities
+            parts.append(_mean(model, [mlp.folded_logits(config, params, part) for config, params in networks]))
+    values = np.concatenate(parts)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values).all(axis=1)))
+        raise ValueError(f"row {row} of x overflows in the network: its prediction is not finite")
+    return values
 
 
-def predict(model: Model, x: npt.ArrayLike | Table) -> npt.NDArray[Any]:
-    """The most probable class of each row of raw features, as an element of `model.classes`.
-
-    Raises:
-        TypeError, ValueError: as `predict_proba`.
-    """
-    return np.asarray(model.classes)[predict_proba(model, x).argmax(axis=1)]
+def _mean(model: Model, logits: list[Array]) -> Array:
+    """The prediction of an ensemble, from what its networks give."""
+    if model.scale is None:
+        return np.mean([losses.softmax(z / float(model.temperature)) for z in logits], axis=0)
+    mean = np.mean(logits, axis=0)
+    return data.unscale_outputs(model.scale, np.sort(mean, axis=1) if model.config.loss == "pinball" else mean)
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -126,7 +154,7 @@ def _check_suffix(path: str | Path, call: str) -> None:
 
 def arrays(model: Model) -> dict[str, Any]:
     """The fields of a model that hold arrays, as a pytree; the others are in `to_metadata`."""
-    return {"members": model.members, "standardizer": model.standardizer}
+    return {"members": model.members, "standardizer": model.standardizer, "scale": model.scale}
 
 
 def to_metadata(model: Model) -> dict[str, Any]:
@@ -179,9 +207,18 @@ def from_metadata(path: str | Path, metadata: Mapping[str, Any], num_arrays: int
             fields["provenance"],
             None if fields["encoder"] is None else data.encoder_from_json(fields["encoder"]),
             fields["target"],
+            _scale_shapes(config),
         )
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not a model file of fnet: {error!s:.500}") from None
+
+
+def _scale_shapes(config: MLPConfig) -> TargetScale | None:
+    """A scale with the right shapes and dtypes, where the network has one, without memory."""
+    if config.loss == "cross_entropy":
+        return None
+    ones = np.broadcast_to(np.ones(()), (config.num_targets,))
+    return TargetScale(ones, ones)
 
 
 _TYPES: dict[str, Any] = {
@@ -206,16 +243,15 @@ def _typed(metadata: Mapping[str, Any], name: str, kind: Any) -> Any:
 def checked(source: str, model: Model) -> Model:
     """The model, if it is sound.
 
-    It has a network; its arrays fit its config and are finite, with variances and divisors in range; it has a name for
-    each class; its temperature is a number from 1e-6 to 1e6; and all but the arrays takes at most 3 MiB as JSON.
+    It has a network; its arrays fit its config and are finite, with variances and divisors in range. It has a name for
+    each class, and a temperature from 1e-6 to 1e6; or a scale for each target, and none of the two. All but the arrays
+    takes at most 3 MiB as JSON.
 
     Raises:
         TypeError: the provenance cannot be written as JSON.
         ValueError: the model is not sound; says where.
     """
     config = model.config
-    if config.loss != "cross_entropy":
-        raise ValueError(f"{source}: a model is a classifier, but its config has loss={config.loss!r}")
     if not model.members:
         raise ValueError(f"{source}: the model has no network")
     for i, (params, state) in enumerate(model.members):
@@ -234,12 +270,10 @@ def checked(source: str, model: Model) -> Model:
             f"{source}: the encoder makes {len(data.feature_names(model.encoder))} features, but the network has "
             f"{config.sizes[0]}"
         )
-    low, high = TEMPERATURES
-    if not low <= model.temperature <= high:
-        raise ValueError(f"{source}: the temperature of the model is {model.temperature}, not from {low} to {high}")
-    if len(model.classes) != config.num_outputs:
-        raise ValueError(f"{source}: the model has {config.num_outputs} classes, but {len(model.classes)} names")
-    _check_classes(source, [_plain(name) for name in model.classes])
+    if config.loss == "cross_entropy":
+        _check_classes(source, model)
+    else:
+        _check_scale(source, model)
     if (size := len(json.dumps(to_metadata(model)))) > MAX_METADATA:
         raise ValueError(
             f"{source}: classes, encoder and provenance of the model take {size} bytes as JSON, more than "
@@ -255,8 +289,34 @@ def checked(source: str, model: Model) -> Model:
     return model
 
 
-def _check_classes(source: str, names: list[Any]) -> None:
-    """Raise a ValueError unless `predict` can return each name as it is."""
+def _check_scale(source: str, model: Model) -> None:
+    """Raise a ValueError unless the outputs of the network become numbers, and nothing else."""
+    loss, scale, like = model.config.loss, model.scale, _scale_shapes(model.config)
+    if model.classes or model.temperature != 1:
+        raise ValueError(f"{source}: a classifier has classes and a temperature, but the loss is {loss!r}")
+    if scale is None or like is None:
+        raise ValueError(f"{source}: a model with the loss {loss!r} needs a scale: fnet.data.fit_target_scale")
+    for name, *pair in zip(scale._fields, scale, like, strict=True):
+        array, expected = map(np.asarray, pair)
+        if (array.shape, array.dtype) != (expected.shape, expected.dtype):
+            raise ValueError(
+                f"{source}: the {name} of the scale is {array.dtype}{list(array.shape)}, but the network needs "
+                f"{expected.dtype}{list(expected.shape)}"
+            )
+    if not (scale.std > 0).all():
+        raise ValueError(f"{source}: the standard deviations of the scale are not positive")
+
+
+def _check_classes(source: str, model: Model) -> None:
+    """Raise a ValueError unless `predict` can return each name as it is, and there is a temperature."""
+    names: list[Any] = [_plain(name) for name in model.classes]
+    low, high = TEMPERATURES
+    if not low <= model.temperature <= high:
+        raise ValueError(f"{source}: the temperature of the model is {model.temperature}, not from {low} to {high}")
+    if len(names) != model.config.num_outputs:
+        raise ValueError(f"{source}: the model has {model.config.num_outputs} classes, but {len(names)} names")
+    if model.scale is not None:
+        raise ValueError(f"{source}: the model is a classifier, but it has a scale of numbers")
     problem = None
     if {type(name) for name in names} not in ({int}, {bool}, {str}):
         problem = "are not all integers or all strings"

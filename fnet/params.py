@@ -128,6 +128,11 @@ class MLPConfig:
         """The number of classes, of targets, or of quantiles."""
         return self.sizes[-1]
 
+    @property
+    def num_targets(self) -> int:
+        """The number of targets of a regression: as many as outputs, but one of quantiles."""
+        return 1 if self.loss == "pinball" else self.num_outputs
+
 
 def _checked_sizes(sizes: Any, least_outputs: int) -> tuple[int, ...]:
     example = "features, any hidden layers, outputs, such as (128, 256, 10)"

@@ -3,7 +3,7 @@
 Each function returns a figure, which its `savefig` writes. Titles, names of classes and labels are plain text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,26 +19,30 @@ DPI = 150
 MAX_CLASSES = 100  # of a confusion matrix that can be read
 PAIRS = 25  # pairs of classes shown where there are more
 LONGEST = 32  # characters shown of the name of a class
+PANELS = 6  # outputs of a regression that are drawn
+DOTS = 2000  # rows that are drawn as a dot each; more are counted in hexagons
 
 
 def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", test: float | None = None) -> "Figure":
-    """Accuracy or loss per epoch, training and validation; Chen & Wu's Fig. 5 and 6.
+    """Score or loss per epoch, training and validation; Chen & Wu's Fig. 5 and 6.
 
     Args:
         records: from `fnet.fit`, finished epochs.
-        metric: "accuracy" or "loss".
+        metric: "loss", or what the score is called, such as "accuracy" or "RMSE [EUR]".
         test: the value on the test set after training, drawn as a line.
     """
     figure, axes = _figure(6.4, 4.2)
     epochs = np.array([record.epoch for record in records])
     for split, label, color in (("train", "training", "C0"), ("valid", "validation", "C1")):
-        values = [getattr(record, f"{split}_{metric}") for record in records]
+        values = [getattr(record, f"{split}_{'loss' if metric == 'loss' else 'score'}") for record in records]
         if any(value is not None for value in values):
             axes.plot(epochs, values, color=color, label=label, marker=".", markersize=4)
     if test is not None:
-        axes.axhline(test, color="C2", linestyle="--", linewidth=1, label=f"test: {test:.4f}")
+        axes.axhline(
+            test, color="C2", linestyle="--", linewidth=1, label=f"test: {test:{'.4f' if test < 1 else '.5g'}}"
+        )
     _label(axes, metric, title)
-    axes.legend()
+    _legend(axes)
     return figure
 
 
@@ -149,6 +153,78 @@ def _confused_pairs(counts: npt.NDArray[Any], classes: Sequence[Any], title: str
     return figure
 
 
+def predicted_against_true(
+    targets: npt.ArrayLike, predictions: npt.ArrayLike, names: Sequence[str], *, title: str = "", unit: str = ""
+) -> "Figure":
+    """Predicted numbers against the true ones, with the line on which they would be equal; a panel for each output.
+
+    Args:
+        targets, predictions: `[rows, outputs]`.
+        names: of the outputs; the first 6 are drawn.
+        unit: of the targets, such as "EUR".
+    """
+
+    def draw(axes: Any, y: npt.NDArray[Any], p: npt.NDArray[Any]) -> None:
+        ends = [min(y.min(), p.min()), max(y.max(), p.max())]
+        axes.plot(ends, ends, color="C3", linewidth=1)
+        _dots(axes, y, p)
+
+    return _panels(draw, targets, predictions, names, title, [_with("true", unit), _with("predicted", unit)])
+
+
+def residuals(
+    targets: npt.ArrayLike, predictions: npt.ArrayLike, names: Sequence[str], *, title: str = "", unit: str = ""
+) -> "Figure":
+    """What is left of the true numbers when the predicted ones are taken off; arguments as `predicted_against_true`."""
+
+    def draw(axes: Any, y: npt.NDArray[Any], p: npt.NDArray[Any]) -> None:
+        axes.axhline(0, color="C3", linewidth=1)
+        _dots(axes, p, y - p)
+
+    return _panels(
+        draw, targets, predictions, names, title, [_with("predicted", unit), _with("true - predicted", unit)]
+    )
+
+
+def _panels(
+    draw: Callable[..., None],
+    targets: npt.ArrayLike,
+    predictions: npt.ArrayLike,
+    names: Sequence[str],
+    title: str,
+    labels: Sequence[str],
+) -> "Figure":
+    count = min(len(names), PANELS)
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure, panels = _figure((4.2 if columns > 1 else 5.6) * columns, 4.4 * rows + 0.4, rows=rows, columns=columns)
+    each: list[Any] = np.atleast_1d(panels).ravel().tolist()
+    for axes, y, p, name in zip(each, np.transpose(targets), np.transpose(predictions), names, strict=False):
+        draw(axes, y, p)
+        axes.set_xlabel(labels[0], parse_math=False)
+        axes.set_ylabel(labels[1], parse_math=False)
+        axes.set_title(_shown(name), parse_math=False)
+        axes.grid(alpha=0.3)
+    for axes in each[count:]:
+        axes.set_axis_off()
+    more = f"\nthe first {count} of {len(names):,}" if len(names) > count else ""
+    figure.suptitle(_printable(title + more), parse_math=False)  # pyright: ignore[reportUnknownMemberType]
+    return figure
+
+
+def _dots(axes: Any, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
+    """A dot for each pair; of many pairs hexagons, darker where there are more."""
+    if len(x) <= DOTS:
+        axes.plot(x, y, ".", color="C0", markersize=5, alpha=0.6, markeredgewidth=0)
+    else:
+        counts = axes.hexbin(x, y, gridsize=60, bins="log", mincnt=1, cmap="viridis", linewidths=0.1)
+        axes.figure.colorbar(counts, ax=axes, label="rows")
+
+
+def _with(label: str, unit: str) -> str:
+    return f"{label} [{_printable(unit)}]" if unit else label
+
+
 def _shown(name: Any) -> str:
     """The name of a class, without the characters that no font has, and cut where it is long."""
     text = _printable(name)
@@ -159,13 +235,13 @@ def _printable(text: Any) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
-def _figure(width: float, height: float, *, columns: int = 1) -> tuple["Figure", Any]:
+def _figure(width: float, height: float, *, rows: int = 1, columns: int = 1) -> tuple["Figure", Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise missing("a picture", "matplotlib", "plots") from None
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    return figure, figure.subplots(ncols=columns)
+    return figure, figure.subplots(rows, columns)
 
 
 def _draw_curves(axes: Any, groups: Mapping[str, npt.ArrayLike]) -> None:
@@ -185,7 +261,7 @@ def _legend(axes: Any, **options: Any) -> None:
 
 def _label(axes: Any, metric: str, title: str) -> None:
     axes.set_xlabel("epoch")
-    axes.set_ylabel(metric)
+    axes.set_ylabel(_printable(metric), parse_math=False)
     axes.set_title(_printable(title), parse_math=False)
     axes.grid(alpha=0.3)
     axes.xaxis.get_major_locator().set_params(integer=True)

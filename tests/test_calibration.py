@@ -86,3 +86,53 @@ def test_an_ensemble_of_equal_members_is_one_of_them() -> None:
 def test_bad_input(logits: np.ndarray, labels: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         calibration.fit_temperature(logits, labels)
+
+
+# Quantiles ------------------------------------------------------------------------------------------------------------
+
+LEVELS = (0.1, 0.5, 0.9)
+
+
+def too_wide(key: random.Key, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Quantiles that are not those of the targets, and differ from row to row."""
+    centre_key, noise_key = random.split(key)
+    centre = random.normal(centre_key, (rows, 1), np.float64)
+    return tree.freeze(
+        (centre + np.array([-3.0, 0.2, 2.0]), centre[:, 0] + random.normal(noise_key, (rows,), np.float64))
+    )
+
+
+def test_shifted_quantiles_have_their_share_of_new_targets() -> None:
+    q, y = too_wide(random.key(1), 5000)
+    shifts = check_purity(calibration.fit_quantile_shifts, q, y, LEVELS)
+    new_q, new_y = too_wide(random.key(2), 20_000)
+    shares = (new_y[:, None] <= new_q + shifts).mean(axis=0)
+    np.testing.assert_allclose(shares, LEVELS, atol=0.02)
+    assert np.abs((new_y[:, None] <= new_q).mean(axis=0) - LEVELS).min() > 0.05
+
+
+def test_few_rows_promise_as_much_on_average() -> None:
+    shares = []
+    for key in random.split(random.key(3), 400):
+        q, y = too_wide(key, 20)
+        shares.append(y[-1] <= q[-1] + calibration.fit_quantile_shifts(q[:-1], y[:-1], LEVELS))
+    np.testing.assert_allclose(np.mean(shares, axis=0), LEVELS, atol=0.06)
+
+
+def test_a_quantile_with_too_few_rows_is_left_as_it_is() -> None:
+    q, y = np.zeros((8, 3)), np.arange(8.0)
+    assert calibration.fit_quantile_shifts(q, y, LEVELS).tolist() == [0, 3.5, 0]
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "targets", "message"),
+    [
+        (np.zeros((2, 2)), np.zeros(2), r"quantiles \[rows, 3\], but got"),
+        (np.zeros((3, 3)), np.zeros(2), r"quantiles \[rows, 3\], but got"),
+        (np.zeros((0, 3)), np.zeros(0), r"quantiles \[rows, 3\], but got"),
+        (np.zeros((2, 3)), np.array([0, np.nan]), "must be finite"),
+    ],
+)
+def test_quantiles_that_do_not_fit(quantiles: np.ndarray, targets: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        calibration.fit_quantile_shifts(quantiles, targets, LEVELS)

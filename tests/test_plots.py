@@ -79,6 +79,58 @@ def test_many_classes_without_an_error_are_no_error() -> None:
     plots.confusion_matrix(np.eye(101), range(101)).canvas.draw()
 
 
+def numbers(rows: int, outputs: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    y = np.arange(rows * outputs, dtype=float).reshape(rows, outputs)
+    return y, y + np.where(y % 2, 1.0, -1.0)
+
+
+def test_predicted_numbers_are_drawn_against_the_true_ones() -> None:
+    y, p = numbers(10)
+    (axes,) = plots.predicted_against_true(y, p, ["price [EUR]"], title="t", unit="EUR").axes
+    line, dots = axes.lines
+    assert np.asarray(line.get_xydata()).tolist() == [[-1, -1], [10, 10]]
+    assert np.asarray(dots.get_xydata()).tolist() == np.column_stack([y, p]).tolist()
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("true [EUR]", "predicted [EUR]", "price [EUR]")
+
+
+def test_residuals_are_drawn_against_predicted_numbers() -> None:
+    y, p = numbers(10)
+    (axes,) = plots.residuals(y, p, ["price"]).axes
+    assert np.asarray(axes.lines[1].get_xydata()).tolist() == np.column_stack([p, y - p]).tolist()
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true - predicted")
+
+
+@pytest.mark.parametrize(("outputs", "drawn"), [(2, 2), (4, 4), (8, 6)])
+def test_each_output_has_a_panel_up_to_six(outputs: int, drawn: int) -> None:
+    figure = plots.residuals(*numbers(5, outputs), [f"$y_{i}" for i in range(outputs)], title="$t")
+    figure.canvas.draw()
+    assert [axes.get_title() for axes in figure.axes if axes.axison] == [f"$y_{i}" for i in range(drawn)]
+    assert ("the first 6 of 8" in str(figure.get_suptitle())) == (outputs == 8)
+
+
+def test_many_rows_are_counted() -> None:
+    y, p = numbers(plots.DOTS + 1)
+    axes, bar = plots.predicted_against_true(y, p, ["y"]).axes
+    assert len(axes.lines) == 1
+    assert axes.collections[0].get_array().sum() == plots.DOTS + 1  # pyright: ignore[reportOptionalMemberAccess]
+    assert bar.get_ylabel() == "rows"
+
+
+def test_numbers_that_are_all_the_same_are_drawn() -> None:
+    y = np.zeros((plots.DOTS + 1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.predicted_against_true(y, y, ["y"])
+        plots.residuals(y[:1], y[:1], ["y"])
+
+
+def test_history_draws_scores_of_any_name() -> None:
+    axes = plots.history(records(True), "RMSE [$_$]", test=1234.5678).axes[0]
+    assert list(np.asarray(axes.lines[1].get_ydata())) == [0.5, 0.5, 0.5]
+    assert axes.get_ylabel() == "RMSE [$_$]"
+    assert axes.get_legend().get_texts()[2].get_text() == "test: 1234.6"  # pyright: ignore[reportOptionalMemberAccess]
+
+
 def test_a_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match="python -m pip install matplotlib"):

@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 import fnet
-from fnet import Dataset, Standardizer
-from fnet.data import Classes, EncodeNotes, Encoder, arrays
+from fnet import Dataset, Standardizer, metrics
+from fnet.data import Classes, EncodeNotes, Encoder, TargetScale, arrays
+from fnet.data.cells import counted
 from fnet.training import Transform
 
 EMBEDDED = ("digits", "synthetic")
 DATA_SEED = 2**64  # of data and splits, which are the same for every --seed; no run has this seed
+KINDS = {None: None, "classify": "classification", "regress": "regression"}  # what --task calls them
 Rows: TypeAlias = slice | npt.NDArray[np.int64]
 
 
@@ -23,13 +25,14 @@ class Data(NamedTuple):
     """The data of a run."""
 
     name: str
-    train: Dataset
+    train: Dataset  # numbers in the user's unit
     valid: Dataset | None
     test: Dataset | None
     standardizer: Standardizer
     encoder: Encoder | None = None  # of a table
     target: str | None = None  # the name of its column
     remarks: tuple[str, ...] = ()  # lines to print; of a table the first sums it up
+    scale: TargetScale | None = None  # of numbers; None of classes
 
     @property
     def transform(self) -> Transform:
@@ -38,8 +41,35 @@ class Data(NamedTuple):
 
     @property
     def classes(self) -> Classes:
-        """The names of the classes."""
+        """The names of the classes; () of numbers."""
+        if self.scale is not None:
+            return ()
         return self.train.classes or tuple(range(int(self.train.y.max()) + 1))
+
+    @property
+    def predicts(self) -> str:
+        """What is predicted, in words."""
+        if self.scale is None:
+            return f"{len(self.classes):,} classes"
+        return f"regression of {counted(len(self.scale.mean), 'target')}"
+
+    def score(self, loss: str) -> str:
+        """What the score of a network is called: of numbers with what its RMSE is of, where that is not the target."""
+        name = metrics.score_name(loss)
+        if name != "rmse" or self.scale is None:
+            return name
+        return "rmse_standardized" if len(self.scale.std) > 1 else "rmse_log" if self.scale.log else name
+
+    def score_unit(self, loss: str) -> float:
+        """What the score of a network is multiplied by: to have it in the unit of the target, or of its logarithm."""
+        one = self.scale is not None and len(self.scale.std) == 1 and metrics.score_name(loss) == "rmse"
+        return float(self.scale.std[0]) if one and self.scale is not None else 1.0
+
+    def scaled(self, dataset: Dataset) -> Dataset:
+        """A data set as the network learns it: numbers in their scale, classes as they are."""
+        if self.scale is None:
+            return dataset
+        return dataset._replace(y=fnet.data.scale_targets(self.scale, dataset.y, dtype=np.float64))
 
 
 def is_table(path: str) -> bool:
@@ -61,6 +91,8 @@ def load_data(args: argparse.Namespace) -> Data:
             option = "--" + name.removesuffix("_columns")
             raise ValueError(f"{option} is about the columns of a table, but --data {args.data} is not a .csv or .tsv")
     test: Dataset | None
+    if args.data in EMBEDDED and args.task == "regress":
+        raise ValueError(f"--task regress is for numbers, but --data {args.data} has classes")
     if args.data == "digits":
         train, test = fnet.data.digits()
     elif args.data == "synthetic":
@@ -68,24 +100,52 @@ def load_data(args: argparse.Namespace) -> Data:
         whole = fnet.data.synthetic(data_key, 60_000)
         train, test = fnet.data.train_test_split(test_key, whole, 10_000)
     else:
-        train, test = fnet.data.load(args.data)
+        train, test = fnet.data.load(args.data, kind=KINDS[args.task])
+    numbers = train.y.dtype.kind == "f"
     if args.test is not None:
         if test is not None:
             raise ValueError(f"{args.data} has a test split of its own; leave --test out")
         test = _load_test(args.test, train)
+    remarks = ()
+    if numbers:
+        targets = train.y.reshape(len(train.y), -1).shape[1]
+        remarks = (f"{counted(targets, 'target')}: {fnet.data.describe_numbers(train.y)}",)
     valid = None
     if args.valid_size:
         rows, valid_rows = split(args, train, "last")
         train, valid = fnet.data.take(train, rows), fnet.data.take(train, valid_rows)
     standardizer = fnet.fit_standardizer(train.x, whitening=args.whitening)
-    return Data(Path(args.data).stem, train, valid, test, standardizer)
+    scale = fit_scale(args, train, valid)
+    return Data(Path(args.data).stem, train, valid, test, standardizer, remarks=remarks, scale=scale)
+
+
+def fit_scale(args: argparse.Namespace, train: Dataset, valid: Dataset | None) -> TargetScale | None:
+    """The scale of numbers; None of classes."""
+    if train.y.dtype.kind != "f":
+        if args.log_target:
+            raise ValueError(
+                "--log-target is for numbers, but the target is classes: --task regress takes it for numbers"
+            )
+        return None
+    try:
+        scale = fnet.data.fit_target_scale(train.y, log=args.log_target)
+        if valid is not None:
+            fnet.data.scale_targets(scale, valid.y)
+    except ValueError as error:
+        raise ValueError(f"{args.data}: {error}") from None
+    return scale
 
 
 def _load_test(path: str, train: Dataset) -> Dataset:
-    test, _ = fnet.data.load(path)
+    numbers = train.y.dtype.kind == "f"
+    test, _ = fnet.data.load(path, kind="regression" if numbers else "classification")
     classes, own = train.classes or (), test.classes or ()
     if test.x.shape[1] != train.x.shape[1]:
         raise ValueError(f"{path}: expected {train.x.shape[1]} features as in training, got {test.x.shape[1]}")
+    if numbers:
+        if test.y.shape[1:] != train.y.shape[1:]:
+            raise ValueError(f"{path}: expected targets {list(train.y.shape)} as in training, got {list(test.y.shape)}")
+        return test
     try:
         labels = fnet.data.encode_labels(np.asarray(own)[test.y], classes)
     except ValueError as error:
@@ -107,7 +167,11 @@ def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[Row
         train, valid = fnet.data.train_test_split(key, dataset._replace(x=np.arange(rows)), size)
         return train.x, valid.x
     first, last = slice(0, rows - size), slice(rows - size, None)
-    if missing := fnet.data.absent_classes(fnet.data.take(dataset, first)):
+    if dataset.y.dtype.kind == "f":
+        steps = np.diff(dataset.y.reshape(rows, -1)[:, 0])
+        if (steps >= 0).all() or (steps <= 0).all():
+            raise ValueError(f"the rows are sorted by the target, and so are the last {size}: use --valid-split random")
+    elif missing := fnet.data.absent_classes(fnet.data.take(dataset, first)):
         raise ValueError(
             f"all examples of the classes {list(missing)} are among the last {size} rows, as in sorted data: "
             "use --valid-split random"
@@ -124,12 +188,7 @@ def _load_table(args: argparse.Namespace) -> Data:
     table = fnet.data.read_table(
         source(args.data), target=args.target, text=(*args.categorical, *args.drop), header=header
     )
-    features, target = fnet.data.split_target(table)
-    if target.classes is None:
-        raise ValueError(
-            f"{table.source}: the target {target.name!r} is numbers, {len(np.unique(target.values))} different ones, "
-            "and fnet trains classifiers; name a column of classes with --target"
-        )
+    features, target = fnet.data.split_target(table, kind=KINDS[args.task])
     everything = Dataset(np.empty((len(target.values), 0)), target.values, target.classes)
     rows: Rows = slice(None)
     valid_rows: Rows = slice(0)
@@ -154,24 +213,25 @@ def _load_table(args: argparse.Namespace) -> Data:
     valid = fnet.data.take(everything, valid_rows) if args.valid_size else None
     standardizer = fnet.fit_standardizer(train.x, only=numeric)
     remarks = [fnet.data.describe(features, target, encoder), *([target.note] if target.note else [])]
-    if valid is not None and (missing := fnet.data.absent_classes(valid)):
+    if valid is not None and target.classes and (missing := fnet.data.absent_classes(valid)):
         remarks.append(f"classes too rare for a validation row (--valid-size): {', '.join(map(repr, missing))}")
     test = None
     if args.test is not None:
         test, notes = encode_rows(args.test, encoder, target.name, target.classes, header)
         remarks += [f"{args.test}: {line}" for line in notes.lines()]
     name = "stdin" if args.data == "-" else Path(args.data).name.partition(".")[0]
-    return Data(name, train, valid, test, standardizer, encoder, target.name, tuple(remarks))
+    scale = fit_scale(args, train, valid)
+    return Data(name, train, valid, test, standardizer, encoder, target.name, tuple(remarks), scale)
 
 
 def encode_rows(
-    path: str, encoder: Encoder, target: str, classes: Classes, header: bool | None
+    path: str, encoder: Encoder, target: str, classes: Classes | None, header: bool | None
 ) -> tuple[Dataset, EncodeNotes]:
     """The rows of another table with the same columns, in any order, and its target."""
     if not is_table(path):
         raise ValueError(f"{path} is not a .csv or .tsv, but the training data are a table")
     text = (*fnet.data.text_columns(encoder), target)
     table = fnet.data.read_table(source(path), text=text, header=header)
-    labels = fnet.data.labels_of(table, target, classes)
+    y = fnet.data.labels_of(table, target, classes) if classes else fnet.data.values_of(table, target)
     x, notes = fnet.data.encode(encoder, table)
-    return Dataset(x, labels, classes), notes._replace(ignored=tuple(name for name in notes.ignored if name != target))
+    return Dataset(x, y, classes), notes._replace(ignored=tuple(name for name in notes.ignored if name != target))

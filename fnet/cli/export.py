@@ -1,8 +1,8 @@
 """`fnet export`: write a model in a format that other tools read, or as source code that needs no tool.
 
 ONNX and safetensors hold the whole model, and so do the Python file and the C header. For PyTorch it is the state dict
-of `fnet.interop.torch.sequential(config)`, of networks whose features are standardized before; for an ensemble that of
-an `nn.ModuleList` of them.
+of `fnet.interop.torch.sequential(config)`, of networks whose features are standardized before, and whose numbers are in
+their scale, see `fnet.interop.torch`; for an ensemble that of an `nn.ModuleList` of them.
 """
 
 import argparse

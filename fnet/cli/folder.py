@@ -12,7 +12,13 @@ from fnet.checkpoint import remove_temporaries
 from fnet.cli.output import say, write_json
 from fnet.cli.parser import Group
 
-PICTURES = ("accuracy.png", "loss.png", "confusion_matrix.png")
+PICTURES = tuple(
+    f"{name}.png"
+    for name in (
+        *("accuracy", "coverage", "rmse", "rmse_log", "rmse_standardized", "loss"),
+        *("confusion_matrix", "predicted_against_true", "residuals"),
+    )
+)
 # A run is finished when metrics.json is there, so it is the last to be written and the first to be removed.
 RESULTS = ("metrics.json", "model.npz", "predictions.csv", "report.txt", "history.csv", *PICTURES)
 

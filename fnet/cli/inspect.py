@@ -1,4 +1,4 @@
-"""`fnet inspect`: show what a model is: its architecture, its layers, its classes, and how it was trained."""
+"""`fnet inspect`: show what a model is: its architecture, its layers, what it predicts, and how it was trained."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -31,11 +31,12 @@ def describe(classifier: Model) -> str:
     total = f"{count:,}" if members == 1 else f"{members * count:,} = {members} networks x {count:,}"
     facts = {
         "features": f"{config.sizes[0]:,}, standardized in {classifier.standardizer.mean.dtype}",
-        "classes": f"{config.num_outputs:,}: {class_names(classifier)}",
+        **predicted(classifier),
         "network": architecture(config),
         "parameters": total,
-        "temperature": f"{classifier.temperature:g}",
     }
+    if classifier.scale is None:
+        facts["temperature"] = f"{classifier.temperature:g}"
     parts = [columns(facts.items()), layer_table(config, classifier.members[0][0])]
     if classifier.provenance:
         parts.append("trained with\n" + columns(flatten(classifier.provenance)))
@@ -48,6 +49,21 @@ def architecture(config: MLPConfig) -> str:
     parts += [f"dropout {config.dropout:g}"] * bool(config.dropout)
     parts += [f"input dropout {config.input_dropout:g}"] * bool(config.input_dropout)
     return ", ".join([*parts, config.dtype])
+
+
+def predicted(model: Model) -> dict[str, str]:
+    """What the outputs are."""
+    config, scale = model.config, model.scale
+    if scale is None:
+        return {"classes": f"{config.num_outputs:,}: {class_names(model)}"}
+    name = "target" if model.target is None else f"target {model.target!r}"
+    centres = ", ".join(f"{mean:.6g} ± {std:.6g}" for mean, std in zip(scale.mean, scale.std, strict=True))
+    quantiles = f" {', '.join(f'{q:g}' for q in config.quantiles)}" if config.quantiles else ""
+    delta = f" beyond {config.huber_delta:g}" if config.loss == "huber" else ""
+    return {
+        "numbers": f"{name}, {'its logarithm ' if scale.log else ''}standardized by {centres}",
+        "loss": f"{config.loss}{delta}{quantiles}",
+    }
 
 
 def class_names(classifier: Model) -> str:

@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 import fnet
-from fnet import Dataset, MLPConfig, TrainConfig, model
+from fnet import Dataset, EpochRecord, MLPConfig, TrainConfig, model
 from fnet.cli import options, threads
 from fnet.cli.data import Data, load_data
 from fnet.cli.output import json_like
+from fnet.data.dataset import sorted_rows
 from fnet.engine import resolve
+from fnet.nn import Array
 from fnet.params import param_shapes
+from fnet.training import check_configs
 
 
 class OtherJobError(Exception):
@@ -37,20 +40,39 @@ class Job(NamedTuple):
     engine: str  # "numpy" or "numba"
     description: dict[str, Any]  # as JSON: two jobs of the same description give the same model
 
+    @property
+    def score(self) -> str:
+        """What the score of an epoch is called."""
+        return self.data.score(self.config.loss)
+
+    def in_unit(self, record: EpochRecord) -> EpochRecord:
+        """A record with its score in the unit that `score` tells."""
+        return record.in_unit(self.data.score_unit(self.config.loss))
+
 
 def make_job(args: argparse.Namespace) -> Job:
     """The job that the options describe, with its data loaded."""
     data = load_data(args)
     config, train_config = options.model_config(args, data), options.train_config(args)
+    check_configs(config, train_config)
     # What cannot be saved is refused before it is trained.
     untrained = (param_shapes(config),)
-    classifier = model.Model(
-        config, untrained, data.standardizer, data.classes, encoder=data.encoder, target=data.target
+    whole = model.Model(
+        config,
+        untrained,
+        data.standardizer,
+        data.classes,
+        encoder=data.encoder,
+        target=data.target,
+        scale=data.scale,
     )
-    model.checked(data.name, classifier)
+    model.checked(data.name, whole)
+    can_calibrate = config.loss in ("cross_entropy", "pinball")
+    if args.calibrate is True and not can_calibrate:
+        raise ValueError("--calibrate is for classes and --quantiles, but the target is numbers: leave it out")
     folds = assign_folds(data.train.y, args.folds) if args.folds else None
     engine = resolve(args.engine)
-    calibrate = bool(args.calibrate) and (data.valid is not None or folds is not None)
+    calibrate = bool(args.calibrate) and can_calibrate and (data.valid is not None or folds is not None)
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     description = {
         "network": json_like(dataclasses.asdict(config)),
@@ -59,6 +81,7 @@ def make_job(args: argparse.Namespace) -> Job:
         "ensemble": args.ensemble,
         "folds": args.folds,
         "calibrate": calibrate,
+        "log_target": args.log_target,
         "engine": engine,
         "standardizer": fnet.data.fingerprint(Dataset(np.stack(data.standardizer), np.zeros(2, np.int64))),
         "data": {
@@ -71,27 +94,28 @@ def make_job(args: argparse.Namespace) -> Job:
     )
 
 
-def assign_folds(labels: npt.NDArray[np.integer[Any]], count: int) -> npt.NDArray[np.int64]:
+def assign_folds(labels: Array, count: int) -> npt.NDArray[np.int64]:
     """The fold `[rows]` of each row: at random, the same for every seed, and with equal shares of each class.
+
+    Of numbers, with equal shares of small and large ones.
 
     Raises:
         ValueError: fewer rows than folds, or fewer than 2 folds.
     """
     if not 2 <= count <= len(labels):
         raise ValueError(f"--folds must be from 2 to the number of rows, {len(labels)}, but got {count}")
-    order = fnet.random.permutation(fnet.random.key(0), len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
+    order = sorted_rows(labels, fnet.random.permutation(fnet.random.key(0), len(labels)))
     folds = np.empty(len(labels), np.int64)
     folds[order] = np.arange(len(labels)) % count
     return folds
 
 
 def member_data(job: Job, member: int) -> tuple[Dataset, Dataset | None]:
-    """The training and validation data of one network."""
-    if job.folds is None:
-        return job.data.train, job.data.valid
-    left_out = job.folds == member
-    return fnet.data.take(job.data.train, np.flatnonzero(~left_out)), out_of_fold(job, member)
+    """The training and validation data of one network, in its scale."""
+    train, valid = job.data.train, job.data.valid
+    if job.folds is not None:
+        train, valid = fnet.data.take(train, np.flatnonzero(job.folds != member)), out_of_fold(job, member)
+    return job.data.scaled(train), None if valid is None else job.data.scaled(valid)
 
 
 def out_of_fold(job: Job, member: int) -> Dataset:

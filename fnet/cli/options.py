@@ -11,7 +11,7 @@ from fnet.cli.data import Data, is_table
 from fnet.cli.parser import Group, Parser, add_help, one_of
 from fnet.engine import ENGINES
 from fnet.nn import ACTIVATIONS
-from fnet.params import DTYPES, INITIALIZERS
+from fnet.params import DTYPES, INITIALIZERS, LOSSES
 from fnet.training import OPTIMIZERS, SCHEDULES
 
 # What each preset changes. Chen & Wu's best model is the default; the others are measured by scripts/ablate_recipe.py.
@@ -45,6 +45,8 @@ TABULAR: dict[str, Any] = {
     "recompute_statistics": True,
     "calibrate": "if possible",
 }
+# With every preset: what is noise in training alone would be taken for noise of the target, and widen the quantiles.
+QUANTILES: dict[str, Any] = {"dropout": 0.0, "input_noise": 0.0, "batch_norm": False}
 PRESETS: dict[str, dict[str, Any]] = {
     "chen-wu": {},
     "chen-wu-best": BEST,
@@ -71,6 +73,7 @@ def add_data_options(parser: Parser) -> None:
         "--data", default="digits", metavar="PATH", help="digits, synthetic, a folder, .npz, .csv, .tsv, or - for stdin"
     )
     add("--target", "--label", metavar="NAME", help="column to predict")
+    add("--task", choices=("classify", "regress"), help="else as the target is")
     add("--test", metavar="PATH", help="test data")
     add("--header", choices=("yes", "no"), help="is the first row names")
     add("--drop", nargs="+", action="extend", default=[], metavar="NAME …", help="columns to leave out")
@@ -78,6 +81,7 @@ def add_data_options(parser: Parser) -> None:
     add("--valid-size", type=size, default=0.1, metavar="SIZE", help="share or rows")
     add("--valid-split", **one_of("last", "random"))
     add("--whitening", type=float, default=1.0, metavar="P", help="divide by std ** P")
+    add("--log-target", action="store_true", help="learn its logarithm")
 
 
 def add_model_options(parser: Parser) -> None:
@@ -89,6 +93,9 @@ def add_model_options(parser: Parser) -> None:
     add("--input-dropout", type=float, default=0.0, metavar="RATE", help="of features")
     add("--no-batch-norm", dest="batch_norm", action="store_false", help="biases instead")
     add("--dtype", **one_of(*DTYPES), default="float32")
+    add("--loss", **one_of(*LOSSES[1:]))
+    add("--quantiles", type=float, nargs="+", default=[], metavar="Q …", help="such as 0.1 0.5 0.9")
+    add("--huber-delta", type=float, default=MLPConfig.huber_delta, metavar="D", help="in standard deviations")
     add("--initializer", choices=INITIALIZERS, default=MLPConfig.initializer)
 
 
@@ -138,6 +145,8 @@ def parse(parser: Parser, argv: list[str]) -> argparse.Namespace:
     known = chosen.parse_known_args(argv)[0]
     preset = known.preset or ("tabular" if is_table(known.data) else "chen-wu")
     parser.set_defaults(preset=preset, **PRESETS.get(preset, {}))  # the parser itself refuses an unknown one
+    if any(argument.partition("=")[0] == "--quantiles" for argument in argv):
+        parser.set_defaults(**QUANTILES)
     return parser.parse(argv)
 
 
@@ -151,8 +160,28 @@ def defaults(**changes: Any) -> argparse.Namespace:
 
 
 def model_config(args: argparse.Namespace, data: Data) -> MLPConfig:
-    """The architecture that the options describe."""
-    return _from_options(MLPConfig, args, sizes=(data.train.x.shape[1], *args.hidden, len(data.classes)))
+    """The architecture that the options describe, for classes or numbers as the data have them.
+
+    Raises:
+        ValueError: options that do not fit the data, or each other.
+    """
+    if data.scale is None:
+        unset: dict[str, Any] = {"loss": None, "quantiles": [], "huber_delta": MLPConfig.huber_delta}
+        for name, default in unset.items():
+            if getattr(args, name) != default:
+                option = "--" + name.replace("_", "-")
+                raise ValueError(
+                    f"{option} is for numbers, but the target is classes: --task regress takes it for numbers"
+                )
+        loss, outputs = "cross_entropy", len(data.classes)
+    else:
+        targets = len(data.scale.mean)
+        loss, outputs = args.loss or ("pinball" if args.quantiles else "squared_error"), len(args.quantiles) or targets
+        if args.quantiles and targets > 1:
+            raise ValueError(f"--quantiles are of one target, but there are {targets}")
+        if loss == "pinball" and not args.quantiles:
+            raise ValueError("--loss pinball needs --quantiles, such as --quantiles 0.1 0.5 0.9")
+    return _from_options(MLPConfig, args, sizes=(data.train.x.shape[1], *args.hidden, outputs), loss=loss)
 
 
 def train_config(args: argparse.Namespace) -> TrainConfig:
@@ -162,7 +191,7 @@ def train_config(args: argparse.Namespace) -> TrainConfig:
 
 def _from_options(config: Any, args: argparse.Namespace, **others: Any) -> Any:
     names = {field.name for field in dataclasses.fields(config)}
-    return config(**{name: value for name, value in vars(args).items() if name in names}, **others)
+    return config(**{name: value for name, value in vars(args).items() if name in names} | others)
 
 
 def size(text: str) -> float | int:

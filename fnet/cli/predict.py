@@ -1,4 +1,4 @@
-"""`fnet predict`: predict the classes of new rows with a trained model."""
+"""`fnet predict`: predict the classes, or the numbers, of new rows with a trained model."""
 
 import argparse
 import sys
@@ -8,20 +8,20 @@ from typing import Any
 
 from fnet import data
 from fnet.checkpoint import write_atomically
-from fnet.cli import results, threads
+from fnet.cli import scores, threads
 from fnet.cli.data import is_table, source
 from fnet.cli.folder import add_model_argument, load_model
 from fnet.cli.output import csv_text, say, visible
 from fnet.cli.parser import Parser, add_help
 from fnet.data import Table
 from fnet.data.tables import column_named, texts
-from fnet.model import Model, predict_proba
+from fnet.model import Model, outputs
 from fnet.nn import Array
 
 
 def main(argv: list[str]) -> None:
     """Predict as the command line says."""
-    parser = Parser("predict", "MODEL DATA [OPTION…]", "Predict the class of each row, as CSV.")
+    parser = Parser("predict", "MODEL DATA [OPTION…]", "Predict the class or number of each row, as CSV.")
     group = parser.add_argument_group("arguments")
     add = group.add_argument
     add_model_argument(group)
@@ -39,19 +39,21 @@ def main(argv: list[str]) -> None:
     args = parser.parse(argv)
     threads.limit(args.threads)
     model = load_model(args.model)
+    if args.proba and model.scale is not None:
+        raise ValueError("--proba adds probabilities of classes, but the model predicts numbers: leave it out")
     table, x = read(args, model)
-    probabilities = predict_proba(model, x)
-    text = csv_text(rows(args, model, table, probabilities))
+    predicted = outputs(model, x)
+    text = csv_text(rows(args, model, table, predicted))
     if args.out is not None:
         write_atomically(args.out, text.encode())
-        print(f"{len(probabilities):,} predictions are in {visible(args.out)}")
-        results.warn_of_formulas(model.classes)
+        print(f"{len(predicted):,} predictions are in {visible(args.out)}")
+        scores.warn_of_formulas(model.classes)
     elif sys.stdout.isatty():
         print("\n".join(map(visible, text.split("\n")[:-1])))
     else:
         sys.stdout.write(text)
     if table is not None and any(column.name == model.target for column in table.columns):
-        score(model, table, probabilities)
+        score(model, table, predicted)
 
 
 def read(args: argparse.Namespace, model: Model) -> tuple[Table | None, Array]:
@@ -74,25 +76,30 @@ def read(args: argparse.Namespace, model: Model) -> tuple[Table | None, Array]:
     return table, x
 
 
-def rows(args: argparse.Namespace, model: Model, table: Table | None, probabilities: Array) -> Iterator[list[Any]]:
+def rows(args: argparse.Namespace, model: Model, table: Table | None, predicted: Array) -> Iterator[list[Any]]:
     """The header, and a row per prediction."""
-    names, ids = list[str](), [list[str]()] * len(probabilities)
+    names, ids = list[str](), [list[str]()] * len(predicted)
     if table is not None and args.id is not None:
         codes, levels = texts(column_named(table, args.id))
         names, ids = [args.id], [[*levels, ""][code : code + 1 or None] for code in codes.tolist()]
+    if model.scale is not None:
+        yield [*names, *scores.prediction_columns(model.config)]
+        for own, row in zip(ids, predicted, strict=True):
+            yield [*own, *scores.prediction_cells(row)]
+        return
     yield [*names, "prediction", *(f"p({name})" for name in model.classes if args.proba)]
-    for own, row in zip(ids, probabilities, strict=True):
+    for own, row in zip(ids, predicted, strict=True):
         yield [*own, model.classes[int(row.argmax())], *(f"{p:.6f}" for p in row if args.proba)]
 
 
-def score(model: Model, table: Table, probabilities: Array) -> None:
+def score(model: Model, table: Table, predicted: Array) -> None:
     """Say how good the predictions are, where the table has the column that is predicted."""
     assert model.target is not None
     try:
-        labels = data.labels_of(table, model.target, model.classes)
+        numbers = model.scale is not None
+        y = data.values_of(table, model.target) if numbers else data.labels_of(table, model.target, model.classes)
     except ValueError as error:
         say("note", f"not scored: {error}")
         return
-    found = results.score(probabilities, labels)
-    scores = f"accuracy {found['accuracy']:.4f}, loss {found['loss']:.4f}"
-    say("note", f"column {model.target!r} is known: {scores} on {len(labels):,} rows")
+    words = scores.said(model.config, scores.score(model.config, predicted, y), scores.unit(model.target))
+    say("note", f"column {model.target!r} is known: {', '.join(reversed(words))} on {len(y):,} rows")

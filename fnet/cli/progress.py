@@ -10,21 +10,22 @@ from fnet.cli.job import Job
 from fnet.cli.results import run_name
 
 
-def display(args: argparse.Namespace, title: str) -> Callable[[EpochRecord], None]:
+def display(args: argparse.Namespace, job: Job, title: str) -> Callable[[EpochRecord], None]:
     """A function that shows a finished epoch as a line."""
     if args.quiet:
         return lambda record: None
-    head = " epoch  train loss  accuracy  valid loss  accuracy  learning rate  seconds"
+    score = f"{job.score.partition('_')[0]:>10}"
+    head = f" epoch  train loss{score}  valid loss{score}  learning rate  seconds"
     print("\n".join(filter(None, [title, head])), flush=True)
     return lambda record: print(epoch_line(record), flush=True)
 
 
 def epoch_line(record: EpochRecord) -> str:
     def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4f}"
+        return "-" if value is None else f"{value:.4f}" if abs(value) < 1000 else f"{value:.6g}"
 
     return (
-        f"{record.epoch:>6}{record.train_loss:>12.4f}{record.train_score:>10.4f}"
+        f"{record.epoch:>6}{number(record.train_loss):>12}{number(record.train_score):>10}"
         f"{number(record.valid_loss):>12}{number(record.valid_score):>10}"
         f"{record.learning_rate:>15.3g}{record.seconds:>9.2f}"
     )
@@ -50,9 +51,9 @@ def tensorboard_run(
         "seed": job.seed,
     }
     if job.networks > 1:
-        if member == 0:  # the run of the ensemble, with its confusion matrix; the networks are runs in its folder
+        if member == 0:  # the run of the ensemble, with its pictures; the networks are runs in its folder
             tensorboard.write_run(args.tensorboard, name, [], hparams={})
         name = f"{name}/network-{member + 1}"
         hparams["network"] = member + 1
-    with tensorboard.open_run(args.tensorboard, name, records, hparams=hparams) as add:
+    with tensorboard.open_run(args.tensorboard, name, records, hparams=hparams, score=job.score) as add:
         yield add

@@ -25,7 +25,10 @@ from fnet.sweep.executors import EXECUTORS
 # Chen & Wu's SGD has momentum and weight decay; how much is not said.
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
 
-_ROWS = ("data", "target", "header", "drop", "keep_columns", "categorical", "valid_size", "valid_split")
+_ROWS = (
+    *("data", "target", "task", "header", "drop", "keep_columns", "categorical", "valid_size", "valid_split"),
+    "log_target",
+)
 _CHANGEABLE = sorted({"layers", *vars(options.defaults())} - {*_ROWS, "test"})
 
 
@@ -35,8 +38,8 @@ _CHANGEABLE = sorted({"layers", *vars(options.defaults())} - {*_ROWS, "test"})
 def add_executor_options(parser: Parser) -> None:
     add = parser.add_argument_group("where the runs are trained, with the same results").add_argument
     add("--executor", **one_of(*EXECUTORS), default="process")
-    add("--jobs", type=threads.number, metavar="N", help="processes, else one per core")
-    add("--scheduler", metavar="ADDRESS", help="of dask, tcp://HOST:PORT; without it a local cluster is started")
+    add("--jobs", type=threads.number, metavar="N", help="else one per core")
+    add("--scheduler", metavar="ADDRESS", help="tcp://…, else a local dask")
 
 
 @contextlib.contextmanager
@@ -70,7 +73,8 @@ class OptionSource(NamedTuple):
         threads.limit(1)
         data = self.load()
         assert data.valid is not None
-        return Splits(data.train, data.valid, data.standardizer)
+        unit = data.score_unit("squared_error")
+        return Splits(data.scaled(data.train), data.scaled(data.valid), data.standardizer, unit)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (a source is as small as its options)
     def load(self) -> Data:
@@ -169,31 +173,38 @@ def circumstances(args: argparse.Namespace, run: Run) -> str:
     assert data.valid is not None
     return (
         f"- Data: `{data.name}`, {len(data.train.y)} rows to train on, {len(data.valid.y)} validation rows, "
-        f"{data.train.x.shape[1]} features, {len(data.classes)} classes; fingerprint `{run.fingerprint}`\n"
+        f"{data.train.x.shape[1]} features, {data.predicts}; fingerprint `{run.fingerprint}`\n"
         f"- Engine {run.engine}; fnet {fnet.__version__}, NumPy {np.__version__}, Python {platform.python_version()}\n"
     )
 
 
 def write_outcomes(
-    out: Path, names: Sequence[str], keys: Iterable[Sequence[object]], outcomes: Iterable[Outcome | Failure]
+    out: Path,
+    names: Sequence[str],
+    keys: Iterable[Sequence[object]],
+    outcomes: Iterable[Outcome | Failure],
+    *,
+    score: str = "accuracy",
 ) -> None:
     """Write results.csv, history.csv and, apart from them since they never repeat, the times to timings.csv.
 
     Args:
         names, keys: the first columns, which tell the outcomes apart: their header, and the cells of each outcome.
+        score: what the score is called; the calibration error is left out for all but the accuracy.
     """
+    last = "calibration_error" if score == "accuracy" else None
     results, history, timings = list[list[object]](), list[list[object]](), list[list[object]]()
     for key, outcome in zip(keys, outcomes, strict=True):
         if isinstance(outcome, Failure):
-            results.append([*key, "", "", "", "", "", outcome.error])
+            results.append([*key, *[""] * (5 if last else 4), outcome.error])
             continue
-        scores = (outcome.accuracy, outcome.loss, outcome.calibration_error)
+        scores = (outcome.score, outcome.loss, *([outcome.calibration_error] if last else []))
         results.append([*key, *scores, len(outcome.records), outcome.parameters, ""])
         history += [[*key, r.epoch, r.train_loss, r.train_score, r.valid_loss, r.valid_score] for r in outcome.records]
         timings.append([*key, f"{outcome.seconds:.3f}"])
-    scores = ("accuracy", "loss", "calibration_error", "epochs", "parameters", "error")
+    scores = (score, "loss", *([last] if last else []), "epochs", "parameters", "error")
     write_csv(out / "results.csv", [*names, *scores], results)
-    losses = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+    losses = ("epoch", "train_loss", f"train_{score}", "valid_loss", f"valid_{score}")
     write_csv(out / "history.csv", [*names, *losses], history)
     write_csv(out / "timings.csv", [*names, "seconds"], timings)
 
@@ -210,13 +221,15 @@ def write_tensorboard(
     for name, run, outcome in zip(names, runs, outcomes, strict=True):
         if isinstance(outcome, Failure):
             continue
+        score = data.score(run.config.loss)
         hparams = {**dataclasses.asdict(run.config), **dataclasses.asdict(run.train_config)}
         tensorboard.write_run(
             args.tensorboard,
             f"{name}/seed-{run.seed}",
             outcome.records,
             hparams={**hparams, "data": data.name, "seed": run.seed, "engine": run.engine},
-            matrix=outcome.confusion_matrix,
+            score=score,
+            matrix=outcome.confusion_matrix or None,
             classes=data.classes,
-            title=f"{data.name}: validation rows, accuracy {outcome.accuracy:.4f}",
+            title=f"{data.name}: validation rows, {score} {outcome.score:.4f}",
         )

@@ -11,6 +11,7 @@ interruption, or with more values, it trains only the missing runs. The best is 
 
 import argparse
 import itertools
+import math
 import shlex
 import tomllib
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import fnet
-from fnet import sweep
+from fnet import metrics, sweep
 from fnet.checkpoint import write_atomically
 from fnet.cli import options, studies
 from fnet.cli.data import is_table
@@ -59,7 +60,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         "--grid NAME=VALUES … [OPTION…]",
         "Train the combinations of a grid, or random ones, and rank them by their validation rows. VALUES is a list, "
         "64,128, or a range, 1e-4..1e-2, with :log for even logarithms and :N for N values. NAME is layers, or an "
-        "option of the network or the training, with _ for -. The other options hold for every run.",
+        "option of the network or the training, with _ for -. The others hold for all.",
     )
     group = parser.add_argument_group("sweep")
     add = group.add_argument
@@ -112,7 +113,8 @@ def search(args: argparse.Namespace, pool: Pool) -> int:
         names = [studies.label(trial.changes) for trial in both]
         studies.write_tensorboard(args, names, [trial.run for trial in both], [trial.outcome for trial in both])
     if not args.quiet:
-        print(f"\n{table(ranked[: args.top])}\n{best_text(args, best, again)}\nResults are in {visible(args.out)}")
+        shown = table(ranked[: args.top], score_name(args, best))
+        print(f"\n{shown}\n{best_text(args, best, again)}\nResults are in {visible(args.out)}")
     return 3 if isinstance(best.outcome, Failure) else 0
 
 
@@ -181,8 +183,15 @@ def plan(args: argparse.Namespace, runs: Sequence[Run]) -> str:
 
 
 def place(trial: Trial) -> tuple[float, float]:
-    """The order of the ranking: by accuracy, then by loss; failures last."""
-    return (1.0, 0.0) if isinstance(trial.outcome, Failure) else (-trial.outcome.accuracy, trial.outcome.loss)
+    """The order of the ranking: by accuracy or RMSE, then by loss, and quantiles by that alone; failures last."""
+    if isinstance(trial.outcome, Failure):
+        return math.inf, 0.0
+    sign = {"accuracy": -1, "rmse": 1, "coverage": 0}[metrics.score_name(trial.run.config.loss)]
+    return sign * trial.outcome.score, trial.outcome.loss
+
+
+def score_name(args: argparse.Namespace, trial: Trial) -> str:
+    return studies.source(args).load().score(trial.run.config.loss)
 
 
 def fields(trials: Sequence[Trial]) -> list[str]:
@@ -194,7 +203,7 @@ def cells(trial: Trial, names: Sequence[str]) -> list[str]:
     return [studies.text(trial.changes[name]) if name in trial.changes else "" for name in names]
 
 
-def table(ranked: Sequence[Trial]) -> str:
+def table(ranked: Sequence[Trial], score: str) -> str:
     """The ranking in Markdown."""
     names, rows = fields(ranked), list[list[Any]]()
     for rank, trial in enumerate(ranked, 1):
@@ -202,9 +211,9 @@ def table(ranked: Sequence[Trial]) -> str:
         if isinstance(outcome, Failure):
             scores = ["failed", outcome.error, ""]
         else:
-            scores = [f"{outcome.accuracy:.4f}", f"{outcome.loss:.4f}", outcome.parameters]
+            scores = [f"{outcome.score:.4f}", f"{outcome.loss:.4f}", outcome.parameters]
         rows.append([rank, *cells(trial, names), *scores])
-    return markdown(["", *names, "accuracy", "loss", "parameters"], rows)
+    return markdown(["", *names, score, "loss", "parameters"], rows)
 
 
 def best_text(args: argparse.Namespace, best: Trial, again: Sequence[Trial]) -> str:
@@ -216,11 +225,11 @@ def best_text(args: argparse.Namespace, best: Trial, again: Sequence[Trial]) -> 
     if not outcomes:
         return text
     seeds = ", ".join(str(trial.run.seed) for trial in again)
-    accuracy = mean_and_deviation([outcome.accuracy for outcome in outcomes], 4)
+    score = mean_and_deviation([outcome.score for outcome in outcomes], 4)
     loss = mean_and_deviation([outcome.loss for outcome in outcomes], 4)
     return (
-        f"{text}\nTrained with the seeds {seeds}: accuracy {accuracy}, loss {loss}. It was chosen on these validation "
-        "rows, so expect a little less of new data.\n"
+        f"{text}\nTrained with the seeds {seeds}: {score_name(args, best)} {score}, loss {loss}. It was chosen on "
+        "these validation rows, so expect a little less of new data.\n"
     )
 
 
@@ -242,11 +251,13 @@ def write_results(args: argparse.Namespace, ranked: Sequence[Trial], again: Sequ
     names = fields(ranked)
     keys = [[rank, *cells(trial, names), trial.run.seed] for rank, trial in enumerate(ranked, 1)]
     keys += [["", *cells(trial, names), trial.run.seed] for trial in again]
-    studies.write_outcomes(args.out, ["rank", *names, "seed"], keys, [trial.outcome for trial in (*ranked, *again)])
+    score = score_name(args, ranked[0])
+    outcomes = [trial.outcome for trial in (*ranked, *again)]
+    studies.write_outcomes(args.out, ["rank", *names, "seed"], keys, outcomes, score=score)
     lines = [
-        f"# {len(ranked)} combinations, ranked by accuracy on the validation rows\n",
+        f"# {len(ranked)} combinations, ranked by {'loss' if score == 'coverage' else score} on the validation rows\n",
         studies.circumstances(args, ranked[0].run),
-        table(ranked),
+        table(ranked, score),
         best_text(args, ranked[0], again),
     ]
     write_atomically(args.out / "table.md", "\n".join(lines).encode())

@@ -1,4 +1,4 @@
-"""`fnet train`: train a classifier, show how it goes, and write everything about the run to a folder.
+"""`fnet train`: train a model, show how it goes, and write everything about the run to a folder.
 
 It writes config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz, checkpoints and, with
 matplotlib, pictures. With --tensorboard DIR it also writes, from epoch to epoch, to the subfolder of DIR that has the
@@ -41,7 +41,7 @@ class World(NamedTuple):
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
-    parser = Parser("train", "[OPTION…]", "Train a classifier, and write everything about the run to a folder.")
+    parser = Parser("train", "[OPTION…]", "Train a model, and write everything about the run to a folder.")
     group = parser.add_argument_group("run")
     add = group.add_argument
     add("--out", type=Path, metavar="DIR", help="the folder (runs/TIME-DATA)")
@@ -51,8 +51,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--ensemble", type=threads.number, default=1, metavar="N", help="networks, averaged")
     folds = "networks, each tested on the fold that it does not see"
     add("--folds", type=threads.number, metavar="K", help=folds)
-    add("--calibrate", action="store_true", help="fit a temperature")
-    add("--no-calibrate", dest="calibrate", action="store_false", help="fit none")
+    add("--calibrate", action="store_true", help="fit on validation rows")
+    add("--no-calibrate", dest="calibrate", action="store_false", help="do not")
     add("--mpi", action="store_true", help="share batches with mpiexec")
     add("--no-pictures", dest="pictures", action="store_false", help="write no .png")
     options.add_run_options(group)
@@ -69,7 +69,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
             parser.error(f"--folds {args.folds} trains as many networks and averages them: leave --ensemble out")
         args.valid_size = 0  # each row is a validation row once
     elif args.calibrate is True and not args.valid_size:
-        parser.error("--calibrate needs validation data to fit a temperature on: --valid-size must not be 0")
+        parser.error("--calibrate needs validation data to fit on: --valid-size must not be 0")
     return args
 
 
@@ -110,8 +110,9 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: 
         print("\n".join(map(visible, [headline(job), *job.data.remarks])))
         if args.preset in ("chen-wu-best", "chen-wu-large") and args.data != "digits" and not Path(args.data).is_dir():
             print(f"the preset {args.preset} was tuned on Chen & Wu's data, not on these")
-        if args.calibrate and not job.calibrate:
-            print("the temperature is not fitted: there are no validation data")
+        if args.calibrate and not job.calibrate and job.config.loss in ("cross_entropy", "pinball"):
+            what = "the temperature is" if job.data.scale is None else "the quantiles are"
+            print(f"{what} not fitted: there are no validation data")
     trained = train_members(args, argv, job, out, world)
     text = write_results(job, out, trained, pictures=args.pictures, tensorboard_to=args.tensorboard)
     if not args.quiet:
@@ -125,7 +126,7 @@ def headline(job: Job) -> str:
     rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
     networks = f"{job.networks} networks of " if job.networks > 1 else ""
     return (
-        f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {len(data.classes):,} classes; "
+        f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {data.predicts}; "
         f"{networks}{fnet.num_params(job.config):,} parameters; engine {job.engine}"
     )
 
@@ -201,9 +202,10 @@ def train_member(
 
     try:
         with tensorboard_run(args, job, member, out, records) as add_to_tensorboard:
-            show = display(args, f"network {member + 1} of {job.networks}" if job.networks > 1 else "")
+            show = display(args, job, f"network {member + 1} of {job.networks}" if job.networks > 1 else "")
             for train_state, record in epochs:
                 if record.finished:
+                    record = job.in_unit(record)
                     records.append(record)
                     show(record)
                     add_to_tensorboard(record)

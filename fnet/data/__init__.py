@@ -38,9 +38,10 @@ from fnet.data.features import (
 )
 from fnet.data.fitting import fit_encoder
 from fnet.data.frames import from_columns
-from fnet.data.summary import describe
+from fnet.data.summary import describe, describe_numbers
 from fnet.data.tables import Column, Table, drop_columns, take_rows
-from fnet.data.targets import Target, TargetGuess, guess_target, labels_of, split_target
+from fnet.data.target_scale import TargetScale, fit_target_scale, scale_targets, unscale_outputs
+from fnet.data.targets import Target, TargetGuess, guess_target, labels_of, split_target, values_of
 
 __all__ = [
     "Classes",
@@ -55,11 +56,13 @@ __all__ = [
     "Table",
     "Target",
     "TargetGuess",
+    "TargetScale",
     "absent_classes",
     "batch_slices",
     "batches",
     "check_mapped",
     "describe",
+    "describe_numbers",
     "digits",
     "drop_columns",
     "encode",
@@ -71,6 +74,7 @@ __all__ = [
     "fit_encoder",
     "fit_robust_scaler",
     "fit_standardizer",
+    "fit_target_scale",
     "from_columns",
     "gather",
     "guess_target",
@@ -81,6 +85,7 @@ __all__ = [
     "numeric_features",
     "read_table",
     "robust_scale",
+    "scale_targets",
     "split_target",
     "standardize",
     "synthetic",
@@ -88,4 +93,6 @@ __all__ = [
     "take_rows",
     "text_columns",
     "train_test_split",
+    "unscale_outputs",
+    "values_of",
 ]

@@ -12,46 +12,56 @@ from fnet.data.cells import looks_like_number
 from fnet.data.dataset import Classes, Dataset, Labels
 from fnet.data.delimited import read_table
 from fnet.data.tables import Table, drop_columns, numbers, where
-from fnet.data.targets import split_target
+from fnet.data.targets import are_classes, check_kind, split_target
 from fnet.nn import Array
 from fnet.tree import freeze, frozen
 
 __all__ = ["encode_labels", "is_table", "load", "load_features"]
 
 
-def load(path: str | Path, *, target: str | None = None, drop: Collection[str] = ()) -> tuple[Dataset, Dataset | None]:
+FEW_ROWS = 5  # per class; with fewer, and many classes, integers could as well be numbers
+MANY_CLASSES = 100
+
+
+def load(
+    path: str | Path, *, target: str | None = None, drop: Collection[str] = (), kind: str | None = None
+) -> tuple[Dataset, Dataset | None]:
     """The training data and, where there is one, the test data at a path.
 
     - a folder with `train_data.npy`, `train_label.npy` and perhaps `test_data.npy`, `test_label.npy`; features are
       memory-mapped, so that they may be larger than memory (`check_mapped` says what is promised); labels `[rows]` or
-      `[rows, 1]`;
+      `[rows, 1]`, numbers also `[rows, targets]`;
     - an `.npz` with `x, y` or `x_train, y_train` and perhaps `x_test, y_test`;
     - a `.csv` or `.tsv`, or either with `.gz`, as `read_table` reads it, with the target that `split_target` takes. The
       features are its other columns, float64, in their order; all of them have to be complete numbers. For text, dates
       and missing cells there are `fit_encoder` and `encode`.
 
     Labels are integers or strings. Sorted, they are the classes; the labels of a Dataset are positions among them.
+    Floats are the numbers of a regression, unless they are whole and few, as `split_target` says; then `classes` is
+    None and y is float64.
 
     Args:
         target: the column of a table that holds the labels.
         drop: names of columns of a table that are not features, such as an ID.
+        kind: "classification" or "regression"; None: as above.
 
     Raises:
         FileNotFoundError: nothing is there.
         TypeError, ValueError: a file that is damaged or holds something else; says which and what.
     """
     path = Path(path)
+    check_kind(kind)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
     if is_table(path) and not path.is_dir():
-        return _load_table(path, target, drop), None
+        return _load_table(path, target, drop, kind), None
     if target is not None or drop:
         name = f"target={target!r}" if target is not None else f"drop={list(drop)!r}"
         raise ValueError(f"{name} names a column of a table, but {path} is not a .csv or .tsv")
     if path.is_dir():
-        return _load_folder(path)
+        return _load_folder(path, kind)
     if path.suffix.lower() == ".npz":
-        return _load_npz(path)
+        return _load_npz(path, kind)
     raise ValueError(f"expected a folder, an .npz, a .csv or .tsv, or one of these with .gz, but got {path}")
 
 
@@ -83,7 +93,7 @@ def is_table(path: str | Path) -> bool:
     return Path(path).name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
-def _load_folder(path: Path) -> tuple[Dataset, Dataset | None]:
+def _load_folder(path: Path, kind: str | None) -> tuple[Dataset, Dataset | None]:
     for name in ("train_data.npy", "train_label.npy"):
         if not (path / name).exists():
             raise FileNotFoundError(f"{path} has no {name}")
@@ -100,10 +110,10 @@ def _load_folder(path: Path) -> tuple[Dataset, Dataset | None]:
         for split in ("train", "test")
     )
     assert train is not None
-    return _datasets(str(path), train, test)
+    return _datasets(str(path), train, test, kind)
 
 
-def _load_npz(path: Path) -> tuple[Dataset, Dataset | None]:
+def _load_npz(path: Path, kind: str | None) -> tuple[Dataset, Dataset | None]:
     arrays = _npy.read_npz(path, ("x", "y", "x_train", "y_train", "x_test", "y_test"))
     names = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     missing = [name for name in names if name not in arrays]
@@ -113,16 +123,11 @@ def _load_npz(path: Path) -> tuple[Dataset, Dataset | None]:
             f"got {', '.join(arrays) or 'none of these'}"
         )
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    return _datasets(str(path), (arrays[names[0]], arrays[names[1]]), test)
+    return _datasets(str(path), (arrays[names[0]], arrays[names[1]]), test, kind)
 
 
-def _load_table(path: Path, target: str | None, drop: Collection[str]) -> Dataset:
-    features, labels = split_target(drop_columns(read_table(path, target=target), drop))
-    if labels.classes is None:
-        raise ValueError(
-            f"{path}: the target {labels.name!r} has {len(np.unique(labels.values))} different numbers, which are a "
-            "regression, not classes; name another column with target=, or use fnet.data.split_target"
-        )
+def _load_table(path: Path, target: str | None, drop: Collection[str], kind: str | None) -> Dataset:
+    features, labels = split_target(drop_columns(read_table(path, target=target), drop), kind=kind)
     return Dataset(_complete_numbers(features), labels.values, labels.classes)
 
 
@@ -143,20 +148,41 @@ def _complete_numbers(table: Table) -> Array:
 
 
 def _datasets(
-    source: str, train: tuple[Array, Array], test: tuple[Array, Array] | None
+    source: str, train: tuple[Array, Array], test: tuple[Array, Array] | None, kind: str | None
 ) -> tuple[Dataset, Dataset | None]:
-    x, labels = _checked(source, *train)
+    kind = kind or _kind(source, train[1])
+    x, labels = _checked(source, *train, kind)
+    test = None if test is None else _checked(f"{source} (test)", *test, kind)
+    if test is not None and (test[0].shape[1:], test[1].shape[1:]) != (x.shape[1:], labels.shape[1:]):
+        raise ValueError(
+            f"{source}: expected as many features and targets in the test data as in training, but got "
+            f"{list(test[0].shape)}, {list(test[1].shape)} and {list(x.shape)}, {list(labels.shape)}"
+        )
+    if kind == "regression":
+        if (labels == labels[0]).all():
+            raise ValueError(f"{source}: expected targets that vary, but all are {labels[0]}")
+        return Dataset(frozen(x), frozen(labels)), None if test is None else Dataset(frozen(test[0]), frozen(test[1]))
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"{source}: expected at least 2 classes, but all labels are {classes[0]}")
     names: Classes = tuple(classes.tolist())
     dataset = Dataset(frozen(x), freeze(codes.astype(np.int64, copy=False)), names)
-    if test is None:
-        return dataset, None
-    test_x, test_labels = _checked(f"{source} (test)", *test)
-    if test_x.shape[1] != x.shape[1]:
-        raise ValueError(f"{source}: {x.shape[1]} features in training, {test_x.shape[1]} in test")
-    return dataset, Dataset(frozen(test_x), encode_labels(test_labels, names), names)
+    return dataset, None if test is None else Dataset(frozen(test[0]), encode_labels(test[1], names), names)
+
+
+def _kind(source: str, labels: Array) -> str:
+    """What labels are; asks where integers could be both."""
+    if labels.dtype.kind == "f":
+        column = labels.ndim == 1 or labels.shape[1:] == (1,)
+        return "classification" if column and are_classes(labels.ravel()) else "regression"
+    if labels.dtype.kind in "iu":
+        count = len(np.unique(labels))
+        if count > max(MANY_CLASSES, labels.size / FEW_ROWS):
+            raise ValueError(
+                f"{source}: are {count} different integers in {labels.size} rows classes or numbers? say "
+                'kind="classification" (--task classify) or kind="regression" (--task regress)'
+            )
+    return "classification"
 
 
 def encode_labels(labels: npt.ArrayLike, classes: Classes) -> Labels:
@@ -183,12 +209,26 @@ def encode_labels(labels: npt.ArrayLike, classes: Classes) -> Labels:
     return freeze(np.array([positions[name] for name in labels.tolist()], np.int64))
 
 
-def _checked(source: str, x: Array, labels: Array) -> tuple[Array, Array]:
+def _checked(source: str, x: Array, labels: Array, kind: str) -> tuple[Array, Array]:
     if x.ndim != 2 or x.dtype.kind not in "fiub":
         raise ValueError(f"{source}: features must be numbers [rows, features], but got {x.dtype}{list(x.shape)}")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
+    if kind == "regression":
+        if labels.dtype.kind not in "fiu" or labels.ndim not in (1, 2) or not np.isfinite(labels).all():
+            raise ValueError(
+                f"{source}: targets must be finite numbers [rows] or [rows, targets], but got "
+                f"{labels.dtype}{list(labels.shape)}"
+            )
+        labels = labels.astype(np.float64)
+    elif (
+        labels.dtype.kind == "f"
+        and labels.ndim == 1
+        and (labels == np.rint(labels)).all()
+        and np.isfinite(labels).all()
+    ):
+        labels = labels.astype(np.int64)
+    elif labels.ndim != 1 or labels.dtype.kind not in "iuU":
         raise ValueError(
             f"{source}: labels must be integers or strings [rows], but got {labels.dtype}{list(labels.shape)}"
         )

@@ -39,11 +39,11 @@ Classes: TypeAlias = tuple[int | str, ...]
 
 
 class Dataset(NamedTuple):
-    """Examples with their labels."""
+    """Examples with their labels, or with the numbers of a regression."""
 
     x: Array  # [rows, features]; may be memory-mapped
-    y: Labels  # [rows] integers from 0: positions in classes
-    classes: Classes | None = None  # the labels as the user knows them; None: 0, 1, 2, …
+    y: Array  # [rows] integers from 0, positions in classes; or floats [rows] or [rows, targets]
+    classes: Classes | None = None  # the labels as the user knows them; None: 0, 1, 2, …, or a regression
 
 
 CHUNK = 4096  # rows read at a time where all rows are gone through
@@ -145,7 +145,7 @@ def train_test_split(
 
     Stratified: each class has the same share in both, as nearly as whole rows allow, and none is in the test set alone
     while there are other rows for it. A class too rare to be in both is found with `absent_classes`. Where y is float,
-    as in a regression, small and large values have the same share.
+    as in a regression, small and large values of the first target have the same share.
 
     Args:
         test_size: a share between 0 and 1, or a number of rows.
@@ -160,7 +160,7 @@ def train_test_split(
     is_test = np.zeros(rows, bool)
     if stratify:
         # In the order of class and, within it, chance, every rows/size-th example goes into the test set.
-        order = order[np.argsort(dataset.y[order], kind="stable")]
+        order = sorted_rows(dataset.y, order)
         is_test[_every(order, size)] = True
         labels, count = np.unique(dataset.y, return_counts=True)
         if dataset.y.dtype.kind != "f" and len(np.unique(dataset.y[~is_test])) < len(labels) <= rows - size:
@@ -171,6 +171,11 @@ def train_test_split(
     else:
         is_test[order[:size]] = True
     return take(dataset, np.flatnonzero(~is_test)), take(dataset, np.flatnonzero(is_test))
+
+
+def sorted_rows(y: Array, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
+    """The rows by their labels, or by the first of their targets, and otherwise in their order."""
+    return rows[np.argsort(y.reshape(len(y), -1)[rows, 0], kind="stable")]
 
 
 def _every(order: npt.NDArray[np.integer[Any]], size: int) -> npt.NDArray[np.integer[Any]]:
@@ -248,8 +253,8 @@ def take(dataset: Dataset, rows: npt.NDArray[np.integer[Any]] | slice) -> Datase
     return dataset._replace(x=frozen(dataset.x[rows]), y=frozen(dataset.y[rows]))
 
 
-def batches(key: Key, dataset: Dataset, batch_size: int, *, drop_last: bool = False) -> Iterator[tuple[Array, Labels]]:
-    """The features and labels of an epoch's batches, in an order that the key decides.
+def batches(key: Key, dataset: Dataset, batch_size: int, *, drop_last: bool = False) -> Iterator[tuple[Array, Array]]:
+    """The features and labels, or targets, of an epoch's batches, in an order that the key decides.
 
     Every row comes once. The last batch may be smaller; `drop_last` leaves it out.
 
@@ -261,7 +266,7 @@ def batches(key: Key, dataset: Dataset, batch_size: int, *, drop_last: bool = Fa
         raise TypeError(f"expected batches(key, dataset, batch_size), but the second is a {type(dataset).__name__}")
     order = frandom.permutation(key, len(dataset.y))
     for part in batch_slices(len(order), batch_size, drop_last=drop_last):
-        yield gather(dataset.x, order[part]), dataset.y.take(order[part])
+        yield gather(dataset.x, order[part]), dataset.y.take(order[part], axis=0)
 
 
 def batch_slices(rows: int, batch_size: int, *, drop_last: bool = False, min_size: int = 1) -> list[slice]:

@@ -6,8 +6,9 @@ from fnet.data.cells import counted, shown
 from fnet.data.encoder import Encoder, column_features
 from fnet.data.tables import Table
 from fnet.data.targets import Target
+from fnet.nn import Array
 
-__all__ = ["describe"]
+__all__ = ["describe", "describe_numbers"]
 
 MAX_CLASSES = 6  # that are listed
 MAX_DROPPED = 6
@@ -49,8 +50,7 @@ def describe(table: Table, target: Target, encoder: Encoder) -> str:
 def _target(target: Target) -> str:
     name = f"target {shown(target.name)}"
     if target.classes is None:
-        low, middle, high = target.values.min(), np.median(target.values), target.values.max()
-        return f"{name}: numbers from {low:.6g} to {high:.6g} (median {middle:.6g})"
+        return f"{name}: {describe_numbers(target.values)}"
     shares = np.bincount(target.values, minlength=len(target.classes)) / len(target.values)
     if len(shares) > MAX_CLASSES:
         return f"{name}: {len(shares):,} classes ({_percent(shares.min())} to {_percent(shares.max())} of the rows)"
@@ -58,6 +58,15 @@ def _target(target: Target) -> str:
         f"{_plain(str(label))} {_percent(share)}" for label, share in zip(target.classes, shares.tolist(), strict=True)
     )
     return f"{name}: {len(shares)} classes ({listed})"
+
+
+def describe_numbers(values: Array) -> str:
+    """The range of the targets of a regression.
+
+    >>> describe_numbers(np.array([1.5, 2.0, 30.0]))
+    'numbers from 1.5 to 30 (median 2)'
+    """
+    return f"numbers from {values.min():.6g} to {values.max():.6g} (median {np.median(values):.6g})"
 
 
 def _percent(share: float) -> str:

@@ -13,7 +13,16 @@ from fnet.data.tables import Column, Table, column_named, drop_columns, numbers,
 from fnet.nn import Array
 from fnet.tree import freeze, frozen
 
-__all__ = ["Target", "TargetGuess", "guess_target", "labels_of", "split_target"]
+__all__ = [
+    "Target",
+    "TargetGuess",
+    "are_classes",
+    "check_kind",
+    "guess_target",
+    "labels_of",
+    "split_target",
+    "values_of",
+]
 
 NAMES = ("label", "labels", "target", "class", "classes", "y", "outcome", "species", "output", "response", "category")
 FEW = 20  # different values of a column that is suspected to be classes
@@ -48,11 +57,10 @@ def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Targe
         kind: "classification" or "regression"; None: as above.
 
     Raises:
-        ValueError: the target is doubtful, has missing cells, one class only, or nothing but different texts; there is
+        ValueError: the target is doubtful, has missing cells, one value only, or nothing but different texts; there is
             no other column; a regression on text.
     """
-    if kind not in (None, "classification", "regression"):
-        raise ValueError(f'kind must be "classification", "regression" or None, but got {kind!r}')
+    check_kind(kind)
     note = ""
     name = table.target
     if name is None:
@@ -78,9 +86,21 @@ def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Targe
         )
     kind = kind or ("classification" if _has_classes(table, column) else "regression")
     if kind == "regression":
-        return features, Target(name, kind, frozen(numbers(table, column)), None, note)
+        values = numbers(table, column)
+        if values.min() == values.max():
+            raise ValueError(
+                f"{table.source}: expected a target that varies, but {shown(name)} is {values[0]:g} in all "
+                f"{len(values)} rows"
+            )
+        return features, Target(name, kind, frozen(values), None, note)
     classes, labels = _classes(table, column)
     return features, Target(name, kind, labels, classes, note)
+
+
+def check_kind(kind: str | None) -> None:
+    """Raise a ValueError unless it is "classification", "regression" or None."""
+    if kind not in (None, "classification", "regression"):
+        raise ValueError(f'kind must be "classification", "regression" or None, but got {kind!r}')
 
 
 def labels_of(table: Table, name: str, classes: Classes) -> Labels:
@@ -111,6 +131,20 @@ def labels_of(table: Table, name: str, classes: Classes) -> Labels:
             f"{int((labels < 0).sum())} of {len(labels)} rows"
         )
     return freeze(labels)
+
+
+def values_of(table: Table, name: str) -> Array:
+    """The numbers `[rows]` in the target of a table that is to be scored.
+
+    Raises:
+        ValueError: no column has that name; a cell that is missing or not a number; says where.
+    """
+    values = numbers(table, column_named(table, name))
+    missing = np.isnan(values)
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise ValueError(f"{where(table, row, name)}: it is missing, in {int(missing.sum())} of {len(values)} rows")
+    return frozen(values)
 
 
 def guess_target(table: Table) -> TargetGuess:
@@ -176,9 +210,18 @@ def _floats(column: Column) -> npt.NDArray[np.float64]:
 def _has_classes(table: Table, column: Column) -> bool:
     if _is_text(column):
         return True
-    values = np.unique(numbers(table, column))
-    few = max(10, min(100, len(table.lines) // 20))
-    return len(values) <= few and bool((values == np.rint(values)).all())
+    return are_classes(numbers(table, column))
+
+
+def are_classes(values: Array) -> bool:
+    """Whether numbers `[rows]` are taken for classes: whole ones, at most 10, or 5 % of the rows up to 100.
+
+    >>> are_classes(np.array([0.0, 1.0])), are_classes(np.array([0.5, 1.0]))
+    (True, False)
+    """
+    distinct = np.unique(values)
+    few = max(10, min(100, len(values) // 20))
+    return len(distinct) <= few and bool((distinct == np.rint(distinct)).all())
 
 
 def _classes(table: Table, column: Column) -> tuple[Classes, Labels]:

@@ -1,8 +1,9 @@
-"""ONNX: a whole classifier, from raw features to class and probabilities, as a graph for any ONNX runtime.
+"""ONNX: a whole model, from raw features to class and probabilities, or to numbers, as a graph for any ONNX runtime.
 
 The graph, of opset 13 and IR version 8, standardizes in float64 and computes in float32::
 
     features [batch, features] float32  ->  label [batch] int64 or string,  probabilities [batch, classes] float32
+    features [batch, features] float32  ->  prediction [batch] or [batch, outputs] float64, in the unit of the targets
 
 Batch norm is folded into the linear layers. Standardization is not: where a mean is large compared with its standard
 deviation, `w x / std - w mean / std` would lose digits in float32 that `(x - mean) / std` keeps.
@@ -10,6 +11,7 @@ deviation, `w x / std - w mean / std` would lose digits in float32 that `(x - me
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +35,7 @@ OPSET, IR_VERSION = 13, 8
 
 
 def save_onnx(path: str | Path, model: Model) -> None:
-    """Write a classifier to an `.onnx` file, see `to_onnx`; the same model gives the same bytes.
+    """Write a model to an `.onnx` file, see `to_onnx`; the same model gives the same bytes.
 
     Raises:
         ImportError, ValueError: as `to_onnx`.
@@ -43,11 +45,11 @@ def save_onnx(path: str | Path, model: Model) -> None:
 
 
 def to_onnx(model: Model) -> "onnx.ModelProto":
-    """The classifier as an ONNX model, which computes `fnet.model.predict` and `fnet.model.predict_proba`.
+    """The model as an ONNX model, which computes `fnet.model.predict` and `fnet.model.predict_proba`.
 
-    Its metadata hold, as JSON, `classes` in the order of the probabilities, and `provenance`; of a model of tables also
-    the names of the `features`, which are its input, encoded by `fnet.data.encode`. Features that are not finite, which
-    `predict_proba` refuses, give NaN here.
+    Its metadata hold, as JSON, `classes` in the order of the probabilities, or the `quantiles` of its numbers, and
+    `provenance`; of a model of tables also the names of the `features`, which are its input, encoded by
+    `fnet.data.encode`. Features that are not finite, which `predict` refuses, give NaN here.
 
     Raises:
         ImportError: the package onnx is not installed.
@@ -60,22 +62,10 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
     checked("cannot convert to ONNX", model)
     graph = _Graph()
     x = _standardize(graph, model.standardizer)
-    members: list[str] = []
-    for params, state in model.members:
-        logits = _network(graph, *mlp.fold_batch_norm(model.config, params, state), x)
-        if model.temperature != 1:
-            logits = graph.node("Div", logits, graph.constant(np.float32(model.temperature)))
-        members.append(graph.node("Softmax", logits, axis=1))
-    graph.node("Mean", *members, name="probabilities")
-    classes = np.asarray(model.classes)
-    names = classes.dtype.kind == "U"
-    index = graph.node("ArgMax", "probabilities", axis=1, keepdims=0)
-    graph.node("Gather", graph.constant(classes.astype(object if names else np.int64)), index, name="label")
+    networks = [mlp.fold_batch_norm(model.config, *member) for member in model.members]
+    logits = [_network(graph, config, params, x) for config, params in networks]
+    outputs = _probabilities(graph, model, logits) if model.scale is None else _numbers(graph, model, logits)
     inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", model.config.sizes[0]])]
-    outputs = [
-        helper.make_tensor_value_info("label", TensorProto.STRING if names else TensorProto.INT64, ["batch"]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", model.config.num_outputs]),
-    ]
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "fnet", inputs, outputs, graph.constants),
         producer_name="fnet",
@@ -84,7 +74,9 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
         opset_imports=[helper.make_opsetid("", OPSET)],
     )
     metadata = to_metadata(model)
-    notes = {name: json.dumps(metadata[name], sort_keys=True) for name in ("classes", "provenance")}
+    metadata["quantiles"] = model.config.quantiles
+    kept = "classes" if model.scale is None else "quantiles"
+    notes = {name: json.dumps(metadata[name], sort_keys=True) for name in (kept, "provenance")}
     if model.encoder is not None:
         notes["features"] = json.dumps(feature_names(model.encoder))
     helper.set_model_props(proto, notes)
@@ -92,17 +84,18 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
 
 
 class _Graph:
-    """The nodes and constants of a graph; each method adds one and returns its name."""
+    """The nodes and constants of a graph; each method adds one and returns the name of its (first) output."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def node(self, op: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+    def node(self, op: str, *inputs: str, name: str = "", outputs: int = 1, **attributes: Any) -> str:
         from onnx import helper
 
         name = name or f"{op.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
+        names = [name, *(f"{name}_{i}" for i in range(1, outputs))]
+        self.nodes.append(helper.make_node(op, inputs, names, name, **attributes))
         return name
 
     def constant(self, value: npt.ArrayLike) -> str:
@@ -121,6 +114,42 @@ def _standardize(graph: _Graph, standardizer: Standardizer) -> str:
     x = graph.node("Cast", "features", to=TensorProto.DOUBLE)
     x = graph.node("Div", graph.node("Sub", x, mean), std)
     return graph.node("Cast", x, to=TensorProto.FLOAT)
+
+
+def _probabilities(graph: _Graph, model: Model, logits: Sequence[str]) -> list["onnx.ValueInfoProto"]:
+    """The outputs of a classifier."""
+    from onnx import TensorProto, helper
+
+    if model.temperature != 1:
+        logits = [graph.node("Div", z, graph.constant(np.float32(model.temperature))) for z in logits]
+    graph.node("Mean", *(graph.node("Softmax", z, axis=1) for z in logits), name="probabilities")
+    classes = np.asarray(model.classes)
+    names = classes.dtype.kind == "U"
+    index = graph.node("ArgMax", "probabilities", axis=1, keepdims=0)
+    graph.node("Gather", graph.constant(classes.astype(object if names else np.int64)), index, name="label")
+    return [
+        helper.make_tensor_value_info("label", TensorProto.STRING if names else TensorProto.INT64, ["batch"]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", model.config.num_outputs]),
+    ]
+
+
+def _numbers(graph: _Graph, model: Model, logits: Sequence[str]) -> list["onnx.ValueInfoProto"]:
+    """The output of a regression, in float64."""
+    from onnx import TensorProto, helper
+
+    config, scale = model.config, model.scale
+    assert scale is not None
+    z = graph.node("Mean", *logits)
+    if config.loss == "pinball":  # opset 13 sorts by TopK alone
+        z = graph.node("TopK", z, graph.constant(np.array([config.num_outputs])), axis=1, largest=0, outputs=2)
+    y = graph.node("Mul", graph.node("Cast", z, to=TensorProto.DOUBLE), graph.constant(scale.std))
+    y = graph.node("Add", y, graph.constant(scale.mean))
+    y = graph.node("Exp", y) if scale.log else y
+    one = config.num_outputs == 1
+    shape = np.array([-1] if one else [-1, config.num_outputs])
+    graph.node("Reshape", y, graph.constant(shape), name="prediction")
+    sizes = ["batch"] if one else ["batch", config.num_outputs]
+    return [helper.make_tensor_value_info("prediction", TensorProto.DOUBLE, sizes)]
 
 
 def _network(graph: _Graph, config: MLPConfig, params: Params, x: str) -> str:

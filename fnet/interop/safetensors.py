@@ -1,8 +1,9 @@
-"""safetensors: a whole classifier in one file that other tools can read, and back.
+"""safetensors: a whole model in one file that other tools can read, and back.
 
 The arrays are those of `fnet.interop.torch`, a set for each member of an ensemble, with the prefixes `members.0.`,
-`members.1.`, …, and `standardizer.mean` and `standardizer.std`. All else is JSON, under "fnet" in the metadata: the
-architecture, class names, temperature, provenance, and a SHA-256 of the whole, since the format has no checksum.
+`members.1.`, …, and `standardizer.mean` and `standardizer.std`; of a regression also `scale.mean`, `scale.std` and
+`scale.log`. All else is JSON, under "fnet" in the metadata: the architecture, class names, temperature, provenance, and
+a SHA-256 of the whole, since the format has no checksum.
 """
 
 import json
@@ -22,12 +23,12 @@ from fnet.nn import Array
 __all__ = ["load_safetensors", "save_safetensors"]
 
 _KEY = "fnet"  # one entry for all: safetensors writes several in random order, and the same model gives the same bytes
-_DTYPES = ("F32", "F64", "I64")  # that a model has
+_DTYPES = ("F32", "F64", "I64", "BOOL")  # that a model has
 _MAX_HEADER = 4 * MAX_METADATA  # bytes; the metadata as a string in JSON, and the names of the tensors
 
 
 def save_safetensors(path: str | Path, model: Model) -> None:
-    """Write a classifier to a file that `load_safetensors` reads; the same model gives the same bytes.
+    """Write a model to a file that `load_safetensors` reads; the same model gives the same bytes.
 
     Raises:
         ImportError: the package safetensors is not installed.
@@ -46,7 +47,7 @@ def save_safetensors(path: str | Path, model: Model) -> None:
 
 
 def load_safetensors(path: str | Path) -> Model:
-    """The classifier in a file that `save_safetensors` wrote, bit for bit.
+    """The model in a file that `save_safetensors` wrote, bit for bit.
 
     Raises:
         ImportError: the package safetensors is not installed.
@@ -73,7 +74,7 @@ def load_safetensors(path: str | Path) -> Model:
             raise ValueError(f"{path} is not a model file of fnet: {name} is {got}, but {want} is expected")
 
     def read(name: str) -> Array:
-        return np.array(tensors[name].T, order="C")
+        return np.array(tensors[name].T, order="C")[()]  # a scalar is one of NumPy, as in the model
 
     return checked(str(path), like._replace(**tree.freeze(tree.map(read, _names(like)))))
 
@@ -96,7 +97,7 @@ def _views(model: Model) -> dict[str, Array]:
     """The arrays in the file, by name."""
     views: dict[str, Array] = {}
     for name, array in tree.zip_leaves(_names(model), arrays(model)):
-        views[name] = array.T
+        views[name] = np.asarray(array).T
         if name.endswith("running_var"):
             views[counter_name(name)] = np.zeros((), np.int64)
     return views

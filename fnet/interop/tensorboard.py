@@ -3,7 +3,8 @@
 Each run is a subfolder of one directory, so that `tensorboard --logdir DIRECTORY` draws them in one picture::
 
     loss/train, loss/validation, accuracy/train, accuracy/validation, learning_rate    scalars; the step is the epoch
-    confusion_matrix                                                                   an image
+    rmse/train, …, or coverage/train, …, in place of the accuracy where the run predicts numbers
+    confusion_matrix, or predicted_against_true and residuals                          images
     the HPARAMS tab                                                                    a row per run, with its metrics
 
 The package tensorboard writes them, without TensorFlow.
@@ -27,15 +28,15 @@ from fnet import plots
 from fnet.interop import missing
 from fnet.training import EpochRecord
 
-__all__ = ["add_confusion_matrix", "check_installed", "open_run", "write_run"]
+__all__ = ["add_confusion_matrix", "add_figure", "check_installed", "open_run", "write_run"]
 
 # The names that PyTorch users write, with one folder per run. Keras writes `epoch_loss` to two folders, train and
 # validation, which are two runs: the list of runs would be twice as long, and no row of HPARAMS would have both.
 _TAGS = {
     "loss/train": "train_loss",
     "loss/validation": "valid_loss",
-    "accuracy/train": "train_accuracy",
-    "accuracy/validation": "valid_accuracy",
+    "{score}/train": "train_score",
+    "{score}/validation": "valid_score",
     "learning_rate": "learning_rate",
 }
 _SUFFIX = ".fnet"  # of the event files written here, the only files that are removed
@@ -45,7 +46,7 @@ def check_installed() -> None:
     """Check that the packages are there, before a long training.
 
     Raises:
-        ImportError: tensorboard, or matplotlib, which draws the confusion matrix, is not installed.
+        ImportError: tensorboard, or matplotlib, which draws the pictures, is not installed.
     """
     _library()
 
@@ -56,6 +57,7 @@ def write_run(
     records: Sequence[EpochRecord],
     *,
     hparams: Mapping[str, Any],
+    score: str = "accuracy",
     matrix: npt.ArrayLike | None = None,
     classes: Sequence[int | str] = (),
     title: str = "",
@@ -67,7 +69,7 @@ def write_run(
         ValueError: the name is not a path below the directory, or the classes do not fit the matrix.
         OSError: the files cannot be written.
     """
-    with open_run(directory, name, records, hparams=hparams):
+    with open_run(directory, name, records, hparams=hparams, score=score):
         pass
     if matrix is not None:
         step = records[-1].epoch if records else 0
@@ -76,7 +78,12 @@ def write_run(
 
 @contextlib.contextmanager
 def open_run(
-    directory: str | Path, name: str, records: Sequence[EpochRecord] = (), *, hparams: Mapping[str, Any]
+    directory: str | Path,
+    name: str,
+    records: Sequence[EpochRecord] = (),
+    *,
+    hparams: Mapping[str, Any],
+    score: str = "accuracy",
 ) -> Generator[Callable[[EpochRecord], None]]:
     """A function that adds an epoch to a run; an open TensorBoard shows it soon after.
 
@@ -90,6 +97,7 @@ def open_run(
         hparams: the columns of HPARAMS. Numbers, bools and strings are written as they are, None is left blank, and
             anything else is converted to a string, so `dataclasses.asdict` of a config is fine. Empty: no row for this
             run.
+        score: what the scores of the records are called.
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
@@ -104,7 +112,7 @@ def open_run(
     with _event_file(folder) as write:
 
         def add(record: EpochRecord, wall_time: float) -> None:
-            values = {tag: getattr(record, field) for tag, field in _TAGS.items()}
+            values = {tag.format(score=score): getattr(record, field) for tag, field in _TAGS.items()}
             summary = [Summary.Value(tag=tag, simple_value=v) for tag, v in values.items() if v is not None]
             write(wall_time, step=record.epoch, summary=Summary(value=summary))
 
@@ -140,18 +148,32 @@ def add_confusion_matrix(
     Raises:
         ImportError, ValueError, OSError: as `write_run`.
     """
-    folder = _folder(directory, name)
-    Summary = _library().summaries.Summary  # noqa: N806
+    _library()
     if np.shape(matrix) != (len(classes), len(classes)):
         raise ValueError(f"expected a matrix of the {len(classes)} classes, but got one of shape {np.shape(matrix)}")
+    figure = plots.confusion_matrix(matrix, classes, title=title)
+    add_figure(directory, name, "confusion_matrix", figure, step=step)
+
+
+def add_figure(directory: str | Path, name: str, tag: str, figure: Any, *, step: int) -> None:
+    """Add a figure of `fnet.plots` to a run that `write_run` or `open_run` wrote.
+
+    Args:
+        tag: what the picture is called.
+        step: the number of epochs after which it was drawn.
+
+    Raises:
+        ImportError, ValueError, OSError: as `write_run`.
+    """
+    folder = _folder(directory, name)
+    Summary = _library().summaries.Summary  # noqa: N806
     buffer = io.BytesIO()
-    figure: Any = plots.confusion_matrix(matrix, classes, title=title)
     figure.savefig(buffer, format="png")
     png = buffer.getvalue()
     width, height = struct.unpack_from(">II", png, 16)  # behind the signature, and the length and name of the header
     image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)  # 4: RGBA
     with _event_file(folder) as write:
-        write(time.time(), step=step, summary=Summary(value=[Summary.Value(tag="confusion_matrix", image=image)]))
+        write(time.time(), step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
 
 class _Library(NamedTuple):

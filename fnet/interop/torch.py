@@ -9,6 +9,9 @@ The modules of the `nn.Sequential`, in order, are::
 
 The activation "identity" is `nn.Identity()`, and "gelu" `nn.GELU(approximate="tanh")`. A module's position is the
 number in the names of its arrays, and weights are `[out, in]`, as in PyTorch. Only `sequential` needs PyTorch.
+
+The network alone: its features are standardized before, and the outputs of a regression are in the scale of
+`fnet.data.scale_targets`, which `fnet.data.unscale_outputs(model.scale, …)` undoes.
 """
 
 import itertools

@@ -26,6 +26,7 @@ from fnet.data import Dataset, Standardizer
 from fnet.losses import softmax
 from fnet.random import Key
 from fnet.sweep.executors import Failure, Pool, map_runs
+from fnet.training import check_configs
 
 __all__ = ["Outcome", "Run", "Source", "Splits", "content_hash", "estimate", "make_run", "run_all", "train"]
 
@@ -38,6 +39,7 @@ class Splits(NamedTuple):
     train: Dataset
     valid: Dataset
     standardizer: Standardizer
+    rmse_unit: float = 1.0  # of numbers, what they were divided by: what the RMSE of a network is multiplied by
 
 
 # Reads the data, once per process. It can be pickled, and two that are equal read the same data.
@@ -74,11 +76,16 @@ class Outcome(NamedTuple):
     """A trained network on the validation rows, and how its training went."""
 
     loss: float
-    accuracy: float
-    calibration_error: float
+    score: float  # accuracy, RMSE or coverage: see `fnet.metrics.score_name`
+    calibration_error: float | None  # of classes
     parameters: int
-    confusion_matrix: list[list[int]]  # see `fnet.metrics.confusion_matrix`
+    confusion_matrix: list[list[int]]  # of classes, see `fnet.metrics.confusion_matrix`; else empty
     records: list[EpochRecord]
+
+    @property
+    def accuracy(self) -> float:
+        """The score of a classifier."""
+        return self.score
 
     @property
     def seconds(self) -> float:
@@ -89,7 +96,12 @@ class Outcome(NamedTuple):
 def make_run(
     source: Source, config: MLPConfig, train_config: TrainConfig, *, seed: int = 0, engine: str = "numpy"
 ) -> Run:
-    """The run that trains a network on the data of a source."""
+    """The run that trains a network on the data of a source.
+
+    Raises:
+        ValueError: the configs do not fit each other.
+    """
+    check_configs(config, train_config)
     return Run(config, train_config, seed, engine, source, _read(source)[1], VERSIONS)
 
 
@@ -118,7 +130,7 @@ def train(run: Run) -> Outcome:
         RuntimeError: this process has other data or versions than the one that made the run.
         ValueError, fnet.NonFiniteLossError: as `fnet.fit`, or a validation loss that is not finite.
     """
-    (rows, valid, standardizer), fingerprint = _read(run.source)
+    (rows, valid, standardizer, unit), fingerprint = _read(run.source)
     if fingerprint != run.fingerprint:
         raise RuntimeError(f"this worker reads other data: {fingerprint}, not {run.fingerprint}")
     if run.versions != VERSIONS:
@@ -130,19 +142,18 @@ def train(run: Run) -> Outcome:
     if not all(math.isfinite(record.valid_loss or 0) for record in records):
         raise ValueError("the loss on the validation rows is not finite")
     evaluation = fnet.evaluate(config, params, state, valid, transform=transform)
-    return Outcome(
-        evaluation.loss,
-        evaluation.accuracy,
-        metrics.expected_calibration_error(softmax(evaluation.logits), valid.y),
-        fnet.num_params(config),
-        metrics.confusion_matrix(valid.y, evaluation.logits.argmax(axis=1), config.num_outputs).tolist(),
-        records,
-    )
+    error, matrix = None, list[list[int]]()
+    if config.loss == "cross_entropy":
+        error = metrics.expected_calibration_error(softmax(evaluation.logits), valid.y)
+        matrix = metrics.confusion_matrix(valid.y, evaluation.logits.argmax(axis=1), config.num_outputs).tolist()
+    unit = unit if metrics.score_name(config.loss) == "rmse" else 1.0
+    records = [record.in_unit(unit) for record in records]
+    return Outcome(evaluation.loss, unit * evaluation.score, error, fnet.num_params(config), matrix, records)
 
 
 def estimate(run: Run, *, key: Key, limit: float = 0.1) -> float:
     """About how many seconds a run takes, from one evaluation and a few steps, no more than `limit` seconds of them."""
-    (rows, valid, standardizer), _ = _read(run.source)
+    (rows, valid, standardizer, _), _ = _read(run.source)
     config, train_config, transform = run.config, run.train_config, partial(fnet.standardize, standardizer)
     init_key, key = fnet.random.split(key)
     started = time.perf_counter()
@@ -189,7 +200,8 @@ def run_all(
             summary = f"failed, {outcome.error}"
         else:
             _save(paths[i], runs[i], outcome)
-            summary = f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}, {outcome.seconds:.1f} s"
+            score = metrics.score_name(runs[i].config.loss)
+            summary = f"{score} {outcome.score:.4f}, loss {outcome.loss:.4f}, {outcome.seconds:.1f} s"
         if not quiet:
             seconds = (time.monotonic() - started) / number * (len(missing) - number)
             left = timedelta(seconds=round(seconds))

@@ -3,7 +3,7 @@
 from fnet.training.config import OPTIMIZERS, SCHEDULES, TrainConfig, example_weights, learning_rate_schedule
 from fnet.training.evaluation import Evaluation, evaluate, recompute_state
 from fnet.training.examples import Transform
-from fnet.training.fit import EpochRecord, final_model, fit, is_finished, run
+from fnet.training.fit import EpochRecord, check_configs, final_model, fit, is_finished, run
 from fnet.training.step import (
     Best,
     NonFiniteLossError,
@@ -27,6 +27,7 @@ __all__ = [
     "TrainConfig",
     "TrainState",
     "Transform",
+    "check_configs",
     "evaluate",
     "example_weights",
     "final_model",

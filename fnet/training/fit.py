@@ -33,7 +33,7 @@ from fnet.training.step import (
     init_train_state,
 )
 
-__all__ = ["EpochRecord", "final_model", "fit", "is_finished", "run"]
+__all__ = ["EpochRecord", "check_configs", "final_model", "fit", "is_finished", "run"]
 
 STATISTICS_ROWS = 8192  # examples from which batch-norm statistics are recomputed
 
@@ -60,6 +60,11 @@ class EpochRecord(NamedTuple):
     def valid_accuracy(self) -> float | None:
         """The score of a classifier on the validation data."""
         return self.valid_score
+
+    def in_unit(self, unit: float) -> "EpochRecord":
+        """The record with its scores multiplied by a unit, such as an RMSE by what the targets were divided by."""
+        valid = None if self.valid_score is None else unit * self.valid_score
+        return self._replace(train_score=unit * self.train_score, valid_score=valid)
 
 
 def run(
@@ -133,7 +138,9 @@ def fit(
             are not finite, when their batch comes; at the start of an epoch, a mapped file that has become shorter.
         ImportError: the engine is not installed.
     """
-    _check_arguments(config, train_config, yield_every)
+    check_configs(config, train_config)
+    if yield_every is not None and yield_every < 1:
+        raise ValueError(f"yield_every must be at least 1 step, but got {yield_every}")
     min_size = 2 if config.batch_norm and config.hidden_sizes else 1
     examples = training_examples(config, train_config, train, sample_weight, transform, processes or ALONE, min_size)
     if valid is not None:
@@ -258,14 +265,13 @@ def _keep_best(train_config: TrainConfig, train_state: TrainState, evaluation: E
 # Checks ---------------------------------------------------------------------------------------------------------------
 
 
-def _check_arguments(config: MLPConfig, train_config: TrainConfig, yield_every: int | None) -> None:
+def check_configs(config: MLPConfig, train_config: TrainConfig) -> None:
+    """Raise a TypeError or ValueError where the two do not fit each other."""
     if not isinstance(config, MLPConfig) or not isinstance(train_config, TrainConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             f"expected fit(config, train_config, …) with an MLPConfig and a TrainConfig, but got a "
             f"{type(config).__name__} and a {type(train_config).__name__}"
         )
-    if yield_every is not None and yield_every < 1:
-        raise ValueError(f"yield_every must be at least 1 step, but got {yield_every}")
     if config.batch_norm and config.hidden_sizes and train_config.batch_size < 2:
         raise ValueError("batch norm needs batches of at least 2 examples; got batch_size=1")
     if config.loss != "cross_entropy":

@@ -183,7 +183,6 @@ def sign(row: np.ndarray[Any, Any]) -> str:
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        (numbers(60, lambda row: round(float(row[0]), 2)), [], "is numbers, 54 different ones, and fnet trains"),
         ([[int(row[0] > 0), *range(20, 40)] for row in numbers(60, sign)], [], "say target="),
         ([["a", "b", "y"], *numbers(40, sign, 2)], ["--target", "z"], "no column is named 'z'"),
         ([["a", "b", "y"], *numbers(40, sign, 2)], ["--drop", "z"], "no column is named 'z'"),

@@ -105,11 +105,11 @@ def test_a_label_column_of_what_is_no_csv(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"x": X}, "expected arrays x, y"), ({"x": X, "y": Y[:3]}, "6 rows of features, but 3 labels"),
-        ({"x": X, "y": Y.astype(float)}, "labels must be integers or strings"), ({"x": X[0], "y": Y}, "rows, features"),
+        ({"x": X, "y": Y.astype(complex)}, "labels must be integers"), ({"x": X[0], "y": Y}, "rows, features"),
         ({"x": X, "y": np.zeros(6, int)}, "at least 2 classes"), ({"x": X[:0], "y": Y[:0]}, "0 rows"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "expected arrays"), ({"x": X.astype(str), "y": Y}, "numbers"),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, r"labels \[2, 6, 10\] are not among the classes"),
-        ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, "2 features in training, 1 in test"),
+        ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, r"as many features .* got \[6, 1\]"),
     ],
 )  # fmt: skip
 def test_bad_npz(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -169,12 +169,68 @@ def test_tables_by_any_of_their_names(name: str, tmp_path: Path) -> None:
         data.load_features(tmp_path / name, 3)
 
 
-def test_a_target_of_many_floats_is_a_clear_no(tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text("a,y\n" + "".join(f"{i % 7},{i / 3}\n" for i in range(5400)))
-    with pytest.raises(
-        ValueError, match=r"the target 'y' has 5400 different numbers, which are a regression, not classes"
-    ):
-        data.load(tmp_path / "d.csv", target="y")
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("y", [X[:, 0] + 0.5, X + 0.5, np.arange(6) + 0.5, np.arange(12).reshape(6, 2) / 4])
+def test_floats_are_the_numbers_of_a_regression(y: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write_folder(folder, train_data=X, train_label=y, test_data=X, test_label=y)
+    for path in (tmp_path / "d.npz", folder):
+        for split in data.load(path):
+            assert split is not None
+            assert split.classes is None
+            assert split.y.dtype == np.float64
+            np.testing.assert_array_equal(split.y, y)
+            assert not split.y.flags.writeable
+
+
+def test_whole_floats_that_are_few_are_classes_and_kind_overrules(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=Y.astype(float)[:, None])
+    np.savez(tmp_path / "i.npz", x=X, y=Y)
+    train, _ = data.load(tmp_path / "d.npz")
+    assert train.classes == tuple(np.unique(Y).tolist())
+    assert train.y.dtype == np.int64
+    for name in ("d.npz", "i.npz"):
+        numbers, _ = data.load(tmp_path / name, kind="regression")
+        assert (numbers.classes, numbers.y.tolist()) == (None, Y.tolist())
+
+
+def test_a_table_has_numbers_too(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("a,y\n" + "".join(f"{i % 7},{i / 4}\n" for i in range(40)))
+    train, _ = data.load(tmp_path / "d.csv")
+    assert (train.classes, train.y.tolist()) == (None, [i / 4 for i in range(40)])
+
+
+def test_integers_that_could_be_both_are_asked_about(tmp_path: Path) -> None:
+    y = np.arange(600) % 200
+    np.savez(tmp_path / "d.npz", x=y[:, None], y=y)
+    with pytest.raises(ValueError, match=r"are 200 different integers in 600 rows classes or numbers\? say kind="):
+        data.load(tmp_path / "d.npz")
+    assert len(data.load(tmp_path / "d.npz", kind="classification")[0].classes or ()) == 200
+    np.savez(tmp_path / "many.npz", x=y[:, None].repeat(5, axis=0), y=y.repeat(5))
+    assert len(data.load(tmp_path / "many.npz")[0].classes or ()) == 200
+
+
+@pytest.mark.parametrize(
+    ("y", "kind", "message"),
+    [
+        (np.array([0.5, np.nan, 1, 2, 3, 4]), None, "targets must be finite numbers"),
+        (np.array([0.5, np.inf, 1, 2, 3, 4]), None, "targets must be finite numbers"),
+        (np.array([1, np.inf, 1, 2, 3, 4]), "classification", "labels must be integers or strings"),
+        (np.full(6, 0.5), None, "expected targets that vary, but all are 0.5"),
+        (np.array(list("abcdef")), "regression", r"targets must be finite numbers .*, but got <U1\[6\]"),
+        (np.zeros((6, 2, 2)) + 0.5, None, r"but got float64\[6, 2, 2\]"),
+        (np.array([0.5, 1, 2, 3, 4, 5]), "classification", "labels must be integers or strings"),
+        (Y, "numbers", 'kind must be "classification", "regression" or None'),
+    ],
+)
+def test_targets_that_are_none(y: Any, kind: str | None, message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=y)
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path / "d.npz", kind=kind)
 
 
 def test_integers_of_an_npz_stay_exact_until_they_are_standardized(tmp_path: Path) -> None:

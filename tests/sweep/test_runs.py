@@ -64,7 +64,7 @@ def test_content_hash_is_of_the_content() -> None:
 
 
 def test_an_outcome_is_that_of_run_and_evaluate(run: Run) -> None:
-    rows, valid, standardizer = source()
+    rows, valid, standardizer, _ = source()
 
     def transform(x: Any) -> Any:
         return fnet.standardize(standardizer, x)
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_named_and_its_run_made_again(
     first = run_all(*them)
     cut, forged = (one.path(tmp_path) for one in them)
     cut.write_bytes(cut.read_bytes()[:-9])
-    forged.write_text(forged.read_text().replace('"accuracy": 0.', '"accuracy": 0.9'))
+    forged.write_text(forged.read_text().replace('"score": 0.', '"score": 0.9'))
     again = run_all(*them)
     assert len(trained) == 4
     assert [outcome.loss for outcome in again] == [outcome.loss for outcome in first]
