@@ -186,8 +186,9 @@ def judge(run: Run, plan: Plan, code: int, sent: Signals | None, error: str) -> 
     """The name of an end; "" for one that must not be."""
     if code == 0:
         return "finished"
-    interrupted = sent != SIGKILL and (code == 130 or "KeyboardInterrupt" in error)
-    if sent is not None and (code == -sent or interrupted):
+    # Python itself ends by a KeyboardInterrupt; the import of NumPy turns one into an ImportError.
+    interrupted = sent == SIGINT and ("KeyboardInterrupt" in error or "ImportError" in error)
+    if sent is not None and (code == -sent or (code == 130 and sent != SIGKILL) or interrupted):
         return f"ended by {sent.name}"
     if run.small and code == 2 and any(text in error for text in FULL):
         return "disk full"
