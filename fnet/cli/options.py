@@ -77,6 +77,8 @@ def add_data_options(parser: Parser) -> None:
     add("--test", metavar="PATH", help="test data")
     add("--header", choices=("yes", "no"), help="is the first row names")
     add("--drop", nargs="+", action="extend", default=[], metavar="NAME …", help="columns to leave out")
+    keep = "columns not to drop"
+    add("--keep", dest="keep_columns", nargs="+", action="extend", default=[], metavar="NAME …", help=keep)
     add("--categorical", nargs="+", action="extend", default=[], metavar="NAME …", help="columns of codes")
     add("--valid-size", type=size, default=0.1, metavar="SIZE", help="share or rows")
     add("--valid-split", **one_of("last", "random"))
@@ -119,9 +121,8 @@ def add_training_options(parser: Parser) -> None:
     add("--recompute-statistics", action="store_true", help="of batch norm")
     add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
     add("--monitor", **one_of("loss", "accuracy"), default=default.monitor)
-    keep = "the last or best epoch; or columns that would be dropped"
-    add("--keep", nargs="+", action=_Keep, default=default.keep, metavar="WHAT …", help=keep)
-    parser.set_defaults(keep_columns=[])
+    best = "of the epochs, not the last"
+    add("--keep-best", dest="keep", action="store_const", const="best", default=default.keep, help=best)
 
 
 def prepare_tensorboard(directory: Path | None) -> None:
@@ -197,17 +198,6 @@ def _from_options(config: Any, args: argparse.Namespace, **others: Any) -> Any:
 def size(text: str) -> float | int:
     """A number of rows, or a share of them."""
     return int(text) if text.isdecimal() else float(text)
-
-
-class _Keep(argparse.Action):
-    """Of last and best the epoch, of anything else the name of a column."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        for value in values:
-            if value in ("last", "best"):
-                namespace.keep = value
-            else:
-                namespace.keep_columns = [*namespace.keep_columns, value]
 
 
 def _class_weight(text: str) -> str | tuple[float, ...]:

@@ -85,7 +85,7 @@ def _entry(action: argparse.Action) -> tuple[str, str]:
     metavar = action.metavar or "|".join(map(str, action.choices or ()))
     name, text = f"{' '.join(action.option_strings[:1])} {metavar}".strip(), action.help or ""
     default: Any = action.default
-    values: list[Any] = [*default] if isinstance(default, list) else [default]
+    values: list[Any] = [] if action.nargs == 0 else [*default] if isinstance(default, list) else [default]
     if values and all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in values):
         shown = " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
         text = f"{text} ({shown})".lstrip() if default != argparse.SUPPRESS else text

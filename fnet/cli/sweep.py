@@ -242,8 +242,6 @@ def train_command(args: argparse.Namespace, trial: Trial) -> str:
     new.data = studies.shown_path(args.data)
     words = ["--preset", "chen-wu"] if is_table(args.data) else []
     words += ["--seed", str(trial.run.seed), "--engine", trial.run.engine, *parser.arguments(new)]
-    if args.keep_columns:
-        words += ["--keep", *args.keep_columns]
     return shlex.join(["fnet", "train", *words])
 
 

@@ -38,7 +38,7 @@ from fnet.cli import folder
 TRAIN = [*kill_test.TRAIN, "--hidden", "16", "16", "--engine", "numpy", "--quiet", "--no-pictures"]
 JOBS = {
     "one": ["--epochs", "8", "--input-noise", "0.2", "--schedule", "onecycle"],
-    "best": ["--epochs", "12", "--seed", "1", "--keep", "best", "--patience", "2", "--calibrate"],
+    "best": ["--epochs", "12", "--seed", "1", "--keep-best", "--patience", "2", "--calibrate"],
     "ensemble": ["--epochs", "4", "--ensemble", "2"],
     "folds": ["--epochs", "3", "--folds", "3"],
 }

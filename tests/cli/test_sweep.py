@@ -83,7 +83,7 @@ def test_it_shows_the_plan_each_run_and_the_best(fnet_sweep: Fnet, tmp_path: Pat
     "extra",
     [
         ["--valid-size", "0.25", "--valid-split", "random", "--class-weight", ",".join(["1"] * 9 + ["2"]), "--seed", 3],
-        ["--preset", "chen-wu-best", "--no-batch-norm", "--input-noise", "0", "--keep", "best"],
+        ["--preset", "chen-wu-best", "--no-batch-norm", "--input-noise", "0", "--keep-best"],
     ],
 )
 def test_the_command_of_the_best_trains_the_same_network_on_the_same_rows(

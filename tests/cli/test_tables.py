@@ -240,9 +240,10 @@ def test_what_can_be_right_is(rows: Rows, options: list[str], tmp_path: Path, fn
     assert scores(tmp_path / "run", "valid")["accuracy"] > 0.9
 
 
-def test_keep_is_about_epochs_and_about_columns(tmp_path: Path, fnet_command: Fnet) -> None:
-    data = write(tmp_path / "data.csv", customers(60))
-    options = ["--keep", "id", "best", "--keep", "country", "--quiet", "--out", tmp_path / "run"]
+def test_a_column_named_best_is_kept_and_so_is_the_best_epoch(tmp_path: Path, fnet_command: Fnet) -> None:
+    header, *rows = customers(60)
+    data = write(tmp_path / "data.csv", [["best", *header[1:]], *rows])
+    options = ["--keep", "best", "--keep", "country", "--keep-best", "--quiet", "--out", tmp_path / "run"]
     succeeds(fnet_command("train", "--data", data, *FAST, *options))
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["training"]["keep"] == "best"

@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, fnet_command: Fnet) 
     [
         ["--checkpoint-every", "4", "--input-noise", "0.1"],
         ["--checkpoint-every", "epoch", "--optimizer", "sgd", "--learning-rate", "0.01", "--schedule", "onecycle"],
-        ["--checkpoint-every", "7", "--patience", "2", "--keep", "best", "--ensemble", "2"],
+        ["--checkpoint-every", "7", "--patience", "2", "--keep-best", "--ensemble", "2"],
     ],
 )
 def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(
