@@ -1,8 +1,7 @@
 """The multi-layer perceptron as pure functions of its parameters: loss and gradients, and predictions.
 
 Each hidden layer is linear, batch norm, activation, dropout; the last layer is linear and gives the logits, or for
-regression the predicted numbers. The layers themselves are in `fnet.nn`, the losses in `fnet.losses`, the configuration
-and the parameters in `fnet.params`.
+regression the predicted numbers. Configuration and parameters are in `fnet.params`.
 """
 
 import dataclasses
@@ -143,7 +142,7 @@ def _backward(residuals: list[_Residuals], cotangent: Array) -> Params:
 
 
 def loss_fwd(config: MLPConfig, outputs: Array, targets: Array) -> tuple[Array, Array]:
-    """The loss of each example, `[batch]`, and its slope, `[batch, outputs]`, by the loss of the config."""
+    """The loss of each example, `[batch]`, and its slope, `[batch, outputs]`."""
     match config.loss:
         case "cross_entropy":
             return losses.softmax_cross_entropy_fwd(outputs, targets)
@@ -286,7 +285,7 @@ def check_features(config: MLPConfig, x: npt.ArrayLike, *, first_row: int = 0) -
         raise TypeError(f"x must be numbers, but got dtype {x.dtype}")
     if x.ndim != 2 or x.shape[1] != config.sizes[0]:
         raise ValueError(f"x must have shape [batch, {config.sizes[0]}], but got {list(x.shape)}")
-    if len(x) == 0:
+    if not len(x):
         raise ValueError("x has no rows")
     with np.errstate(over="ignore"):  # a number too large for the dtype is not finite, and found below
         x = x.astype(config.dtype, copy=False)

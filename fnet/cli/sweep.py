@@ -58,9 +58,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         "sweep",
         "--grid NAME=VALUES … [OPTION…]",
-        "Train the combinations of a grid, or random ones, and rank them by their validation rows. VALUES is a list, "
-        "64,128, or a range, 1e-4..1e-2, with :log for even logarithms and :N for N values. NAME is layers, or an "
-        "option of the network or the training, with _ for -. The others hold for all.",
+        "Train the combinations of a grid, or random ones, and rank them by their validation rows. NAME is layers or an "
+        "option below, with _ for -; VALUES a list, 64,128, or a range, 1e-4..1e-2:log:5.",
     )
     group = parser.add_argument_group("sweep")
     add = group.add_argument
