@@ -58,7 +58,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         "sweep",
         "--grid NAME=VALUES … [OPTION…]",
-        "Train the combinations of a grid, or random ones, and rank them by their validation rows. NAME is layers or an "
+        "Train the combinations of a grid, or random ones, and rank them by validation rows. NAME is layers or an "
         "option below, with _ for -; VALUES a list, 64,128, or a range, 1e-4..1e-2:log:5.",
     )
     group = parser.add_argument_group("sweep")
