@@ -237,4 +237,9 @@ def test_options_that_say_the_same_are_the_same_run(tmp_path: Path) -> None:
 
     assert path() == path(hidden=256) == path(layers=3) == path(whitening=1)
     assert len({path(), path(layers=2), path(whitening=0.5), path(epochs=3)}) == 4
-    assert studies.make_run(args(engine="numba"), {}, 0).path(tmp_path) != path()
+
+
+def test_another_engine_is_another_run(tmp_path: Path) -> None:
+    pytest.importorskip("numba", reason="numba is not installed")
+    paths = {studies.make_run(args(engine=engine), {}, 0).path(tmp_path) for engine in ("numpy", "numba")}
+    assert len(paths) == 2
