@@ -55,7 +55,7 @@ def even_batches(known: WhatIsKnown) -> int:
 
 
 def dropout(known: WhatIsKnown) -> float:
-    """Of few rows more is dropped, and of classes more than of numbers, where it is noise that the target has not."""
+    """Of few rows more is dropped, and of classes more than of numbers, where it adds noise to the outputs."""
     few = known.rows < 300
     if known.classes:
         return 0.6 if few else 0.25
@@ -64,7 +64,11 @@ def dropout(known: WhatIsKnown) -> float:
 
 def of_classes(value: float, *, of_numbers: float) -> Decided:
     """A value for classes, and another for numbers."""
-    return Decided(f"{value:g}; numbers {of_numbers:g}", lambda known: value if known.classes else of_numbers)
+
+    def decide(known: WhatIsKnown) -> float:
+        return value if known.classes else of_numbers
+
+    return Decided(f"{value:g}; numbers {of_numbers:g}", decide)
 
 
 # Chosen with scripts/bench/tables.py, on other folds than those of its results.

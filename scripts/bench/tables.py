@@ -6,8 +6,10 @@ option, hence with the preset `tabular`: its options, job and model are those of
 """
 
 import importlib
+import importlib.metadata
 import importlib.util
 import json
+import math
 import sys
 import tempfile
 import time
@@ -191,7 +193,8 @@ def contenders(*, classes: bool) -> dict[str, Contender]:
         _BOOSTING[classes].__name__: partial(train_with_categories, estimator=_BOOSTING[classes]),
     }
     if classes and importlib.util.find_spec("pytabkit"):
-        found["RealMLP_TD_S_Classifier"] = partial(train_sklearn, estimator=_realmlp)
+        version = importlib.metadata.version("pytabkit")
+        found[f"RealMLP_TD_S_Classifier of pytabkit {version}"] = partial(train_sklearn, estimator=_realmlp)
     return found
 
 
@@ -201,7 +204,8 @@ def contenders(*, classes: bool) -> dict[str, Contender]:
 def compare(data: str, repeats: int) -> dict[str, Any]:
     """The rows of a table of means, with standard errors of the differences in each fold, and what limits are set for.
 
-    `worse` is by how much fnet is worse than scikit-learn's network, in the first score, and its standard error.
+    `worse` is by how much fnet is worse than scikit-learn's network in log loss or R², and its standard error; `on
+    average` is by how much in the percentage of errors or R².
     """
     problem = load(data)
     measures = ["log loss", "error, %"] if problem.classes else ["R²"]
@@ -213,14 +217,15 @@ def compare(data: str, repeats: int) -> dict[str, Any]:
         cells = [f"{data}, {len(problem.frame):,} rows" if name == first else "", name]
         for i in range(len(measures)):
             mean, error = difference[:, i].mean(), _standard_error(difference[:, i])
-            cells += [f"{own[:, i].mean():.4g}", "" if name == first else f"{mean:+.2g} ± {error:.1g}"]
+            places = max(0, 1 - math.floor(math.log10(error))) if error else 4
+            cells += [f"{own[:, i].mean():.4g}", "" if name == first else f"{mean:+.{places}f} ± {error:.{places}f}"]
         rows.append([*cells, f"{own[:, -1].mean():.3f}"])
     difference = scores["fnet train"] - scores[first]
     sign = 1 if problem.classes else -1
     return {
         "rows": rows,
         "worse": [sign * difference[:, 0].mean(), _standard_error(difference[:, 0])],
-        "error": difference[:, 1].mean() if problem.classes else 0.0,
+        "on average": difference[:, 1].mean() if problem.classes else -difference[:, 0].mean(),
         "seconds": scores["fnet train"][:, -1].mean() / scores[first][:, -1].mean(),
     }
 
