@@ -53,6 +53,7 @@ class Job(NamedTuple):
 def make_job(args: argparse.Namespace) -> Job:
     """The job that the options describe, with its data loaded."""
     data = load_data(args)
+    args = options.settled(args, data)
     config, train_config = options.model_config(args, data), options.train_config(args)
     check_configs(config, train_config)
     # What cannot be saved is refused before it is trained.

@@ -1,4 +1,4 @@
-"""Command-line options that several commands share: data, network, training; presets change their defaults."""
+"""Command-line options that several commands share: data, network, training; presets change the defaults."""
 
 import argparse
 import dataclasses
@@ -9,50 +9,11 @@ from fnet import MLPConfig, TrainConfig
 from fnet.cli import threads
 from fnet.cli.data import Data, is_table
 from fnet.cli.parser import Group, Parser, add_help, one_of
+from fnet.cli.presets import PRESETS, QUANTILES, Decided, WhatIsKnown
 from fnet.engine import ENGINES
 from fnet.nn import ACTIVATIONS
 from fnet.params import DTYPES, INITIALIZERS, LOSSES
 from fnet.training import OPTIMIZERS, SCHEDULES
-
-# What each preset changes. Chen & Wu's best model is the default; the others are measured by scripts/ablate_recipe.py.
-BEST: dict[str, Any] = {
-    "activation": "silu",
-    "dropout": 0.2,
-    "whitening": 0.5,
-    "schedule": "warmup_cosine",
-    "warmup": 0.25,
-    "learning_rate": 2e-3,
-    "batch_size": 128,
-    "input_noise": 0.35,
-    "recompute_statistics": True,
-    "calibrate": "if possible",  # without validation data it is not
-}
-LARGE: dict[str, Any] = {
-    **BEST,
-    "hidden": [1024, 1024, 1024],
-    "dropout": 0.5,
-    "batch_size": 256,
-    "input_noise": 0.5,
-    "epochs": 90,
-}
-TABULAR: dict[str, Any] = {
-    "activation": "silu",
-    "dropout": 0.1,
-    "schedule": "warmup_cosine",
-    "warmup": 0.1,
-    "learning_rate": 2e-3,
-    "epochs": 60,
-    "recompute_statistics": True,
-    "calibrate": "if possible",
-}
-# With every preset: what is noise in training alone would be taken for noise of the target, and widen the quantiles.
-QUANTILES: dict[str, Any] = {"dropout": 0.0, "input_noise": 0.0, "batch_norm": False}
-PRESETS: dict[str, dict[str, Any]] = {
-    "chen-wu": {},
-    "chen-wu-best": BEST,
-    "chen-wu-large": LARGE,
-    "tabular": TABULAR,  # the default for a table
-}
 
 
 def add_run_options(group: Group) -> None:
@@ -121,7 +82,7 @@ def add_training_options(parser: Parser) -> None:
     add("--recompute-statistics", action="store_true", help="of batch norm")
     add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
     add("--monitor", **one_of("loss", "accuracy"), default=default.monitor)
-    best = "of the epochs, not the last"
+    best = "not the last epoch"
     add("--keep-best", dest="keep", action="store_const", const="best", default=default.keep, help=best)
 
 
@@ -158,6 +119,14 @@ def defaults(**changes: Any) -> argparse.Namespace:
         add(parser)
     parser.set_defaults(**changes)
     return parser.parse_args([])
+
+
+def settled(args: argparse.Namespace, data: Data) -> argparse.Namespace:
+    """The options with values in the place of what the preset leaves to the data."""
+    rows, folds = len(data.train.y), getattr(args, "folds", None)
+    known = WhatIsKnown(rows - rows // max(folds, 2) if folds else rows, data.scale is None)
+    values = {name: value.value(known) if isinstance(value, Decided) else value for name, value in vars(args).items()}
+    return argparse.Namespace(**values)
 
 
 def model_config(args: argparse.Namespace, data: Data) -> MLPConfig:

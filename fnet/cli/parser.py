@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
+from fnet.cli.presets import Decided
+
 WIDTH = 100  # columns of the help
 _NAMES = 20  # columns for the name of an option
 
@@ -84,7 +86,7 @@ def _entry(action: argparse.Action) -> tuple[str, str]:
     """An option with the name of its value, and what it does, with its default."""
     metavar = action.metavar or "|".join(map(str, action.choices or ()))
     name, text = f"{' '.join(action.option_strings[:1])} {metavar}".strip(), action.help or ""
-    default: Any = action.default
+    default: Any = action.default.text if isinstance(action.default, Decided) else action.default
     values: list[Any] = [] if action.nargs == 0 else [*default] if isinstance(default, list) else [default]
     if values and all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in values):
         shown = " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

@@ -107,7 +107,7 @@ def make_run(args: argparse.Namespace, changes: Mapping[str, Any], seed: int) ->
     """
     data = source(args).load()
     try:
-        new = changed(args, changes)
+        new = options.settled(changed(args, changes), data)
         config, train_config = options.model_config(new, data), options.train_config(new)
         return sweep.make_run(source(new), config, train_config, seed=seed, engine=resolve(args.engine))
     except (TypeError, ValueError) as error:

@@ -237,7 +237,7 @@ def train_command(args: argparse.Namespace, trial: Trial) -> str:
     parser = Parser("train", "", "")
     for add in (options.add_data_options, options.add_model_options, options.add_training_options):
         add(parser)
-    new = studies.changed(args, trial.changes)
+    new = options.settled(studies.changed(args, trial.changes), studies.source(args).load())
     new.data = studies.shown_path(args.data)
     words = ["--preset", "chen-wu"] if is_table(args.data) else []
     words += ["--seed", str(trial.run.seed), "--engine", trial.run.engine, *parser.arguments(new)]

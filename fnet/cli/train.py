@@ -108,8 +108,9 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: 
         folder.check_free(out, resume=args.resume)
     if not args.quiet:
         print("\n".join(map(visible, [headline(job), *job.data.remarks])))
-        if args.preset in ("chen-wu-best", "chen-wu-large") and args.data != "digits" and not Path(args.data).is_dir():
-            print(f"the preset {args.preset} was tuned on Chen & Wu's data, not on these")
+        chen_wu = (job.config.sizes[0], job.config.num_outputs) == (128, 10)
+        if args.preset in ("chen-wu-best", "chen-wu-large") and not chen_wu:
+            print(f"the preset {args.preset} was tuned on Chen & Wu's data, not on these, and for features of one unit")
         if args.calibrate and not job.calibrate and job.config.loss in ("cross_entropy", "pinball"):
             what = "the temperature is" if job.data.scale is None else "the quantiles are"
             print(f"{what} not fitted: there are no validation data")

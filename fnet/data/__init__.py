@@ -28,14 +28,7 @@ from fnet.data.encoder import (
     text_columns,
 )
 from fnet.data.encoding import EncodeNotes, encode
-from fnet.data.features import (
-    RobustScaler,
-    Standardizer,
-    fit_robust_scaler,
-    fit_standardizer,
-    robust_scale,
-    standardize,
-)
+from fnet.data.features import Standardizer, fit_standardizer, standardize
 from fnet.data.fitting import fit_encoder
 from fnet.data.frames import from_columns
 from fnet.data.summary import describe, describe_numbers
@@ -51,7 +44,6 @@ __all__ = [
     "EncodedColumn",
     "Encoder",
     "Labels",
-    "RobustScaler",
     "Standardizer",
     "Table",
     "Target",
@@ -72,7 +64,6 @@ __all__ = [
     "feature_names",
     "fingerprint",
     "fit_encoder",
-    "fit_robust_scaler",
     "fit_standardizer",
     "fit_target_scale",
     "from_columns",
@@ -84,7 +75,6 @@ __all__ = [
     "num_rows",
     "numeric_features",
     "read_table",
-    "robust_scale",
     "scale_targets",
     "split_target",
     "standardize",

@@ -1,4 +1,4 @@
-"""Scaling of features: standardization, and a robust kind of it."""
+"""Standardization of features."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,14 +9,7 @@ import numpy.typing as npt
 from fnet.nn import Array
 from fnet.tree import freeze
 
-__all__ = [
-    "RobustScaler",
-    "Standardizer",
-    "fit_robust_scaler",
-    "fit_standardizer",
-    "robust_scale",
-    "standardize",
-]
+__all__ = ["Standardizer", "fit_standardizer", "standardize"]
 
 CHUNK = 4096  # rows read at a time where all rows are gone through
 
@@ -82,80 +75,14 @@ def standardize(standardizer: Standardizer, x: npt.ArrayLike, *, dtype: npt.DTyp
         TypeError: x is not numbers, or a masked array.
         ValueError: x has another number of features.
     """
-    return _scaled(x, standardizer.mean, standardizer.std, dtype, None)
-
-
-class RobustScaler(NamedTuple):
-    """What `robust_scale` subtracts and divides by."""
-
-    median: Array  # [features] float64
-    scale: Array  # [features] float64; the interquartile range, or half the range where that is 0
-
-
-def fit_robust_scaler(x: npt.ArrayLike, *, only: npt.NDArray[np.bool] | None = None) -> RobustScaler:
-    """Median and interquartile range of each feature, for `robust_scale`: Holzmüller, Grinsztajn & Steinwart (2024).
-
-    Fit it on the training features alone. A feature with an interquartile range of 0 is divided by half its range, a
-    constant one by 1. One feature at a time is sorted in float64.
-
-    Args:
-        x: `[rows, features]`.
-        only: `[features]`; the features that are scaled, such as `numeric_features` of an encoder. The others get
-            median 0 and scale 1.
-
-    >>> fit_robust_scaler(np.array([[0.0], [1.0], [2.0], [3.0], [100.0]]))
-    RobustScaler(median=array([2.]), scale=array([2.]))
-
-    Raises:
-        TypeError: x is not numbers, or a masked array.
-        ValueError: x is not `[rows, features]`, or not finite.
-    """
-    x = _features(x)
-    median, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
-    for feature in np.flatnonzero(_mask(only, x.shape[1])).tolist():
-        column = np.asarray(x[:, feature], np.float64)
-        if not np.isfinite(column).all():
-            raise ValueError(f"x must be finite, but feature {feature} is not everywhere")
-        # Halved first, so that the difference of two numbers near the largest float64 is finite.
-        low, middle, high = np.quantile(column / 2, (0.25, 0.5, 0.75))
-        half_range = (column.max() / 2 - column.min() / 2).item()
-        width = min(2 * float(high - low), float(np.finfo(np.float64).max)) or half_range
-        median[feature], scale[feature] = 2 * middle, width or 1.0
-    return freeze(RobustScaler(median, scale))
-
-
-def robust_scale(
-    scaler: RobustScaler, x: npt.ArrayLike, *, limit: float = 3.0, dtype: npt.DTypeLike = np.float32
-) -> Array:
-    """`z / sqrt(1 + (z / limit)^2)` with `z = (x - median) / scale`: outliers are clipped smoothly to +-limit.
-
-    Computed in float64 and then rounded to the dtype. The same source as `fit_robust_scaler`.
-
-    >>> robust_scale(RobustScaler(np.zeros(1), np.ones(1)), np.array([[0.0], [1e20]]))
-    array([[0.],
-           [3.]], dtype=float32)
-
-    Raises:
-        TypeError: x is not numbers, or a masked array.
-        ValueError: x has another number of features, or the limit is not positive.
-    """
-    if not limit > 0:
-        raise ValueError(f"limit must be positive, but got {limit}")
-    return _scaled(x, scaler.median, scaler.scale, dtype, limit)
-
-
-def _scaled(x: npt.ArrayLike, centre: Array, scale: Array, dtype: npt.DTypeLike, limit: float | None) -> Array:
     x = _numbers(x)
-    if x.ndim != 2 or x.shape[1:] != centre.shape:
-        raise ValueError(f"x must have shape [rows, {len(centre)}], but got {list(x.shape)}")
+    if x.ndim != 2 or x.shape[1:] != standardizer.mean.shape:
+        raise ValueError(f"x must have shape [rows, {len(standardizer.mean)}], but got {list(x.shape)}")
     out = np.empty(x.shape, dtype)
     for start in range(0, len(x), CHUNK):
         with np.errstate(over="ignore"):  # beyond the dtype is infinite, as in every cast
-            z = np.subtract(x[start : start + CHUNK], centre, dtype=np.float64)
-            z /= scale
-            if limit is not None:
-                z /= np.hypot(1, z / limit)  # sqrt(1 + (z / limit)^2) without its square
-            out[start : start + CHUNK] = z
+            z = np.subtract(x[start : start + CHUNK], standardizer.mean, dtype=np.float64)
+            out[start : start + CHUNK] = np.divide(z, standardizer.std, out=z)
     return out
 
 

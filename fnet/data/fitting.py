@@ -41,7 +41,7 @@ def fit_encoder(
     - dropped: no feature. So are columns that are constant or empty, text that is nowhere the same or mostly rare, and
       whole numbers that are an ID: each once and in a row (1, 2, 3, … in any order), or each once in a column named so.
 
-    One-hot features and indicators are left as they are by the scalers if these are given `only=numeric_features(...)`.
+    `fit_standardizer` leaves one-hot features and indicators as they are if it is given `only=numeric_features(...)`.
 
     Args:
         table: the features, from `split_target`. Kinds and IDs are decided on all of its rows.

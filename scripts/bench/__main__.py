@@ -1,4 +1,4 @@
-"""Measure the speed of fnet beside that of other libraries, on this machine, in one run.
+"""Measure the speed of fnet beside that of other libraries, and its accuracy, on this machine, in one run.
 
     python scripts/bench networks                 an epoch of training, and prediction, of four networks on one core
     python scripts/bench networks --all-cores     the same with the threads that each library takes by default
@@ -7,6 +7,7 @@
     python scripts/bench start                    import, compilation, and the first epoch of a new process
     python scripts/bench memory                   training data on disk
     python scripts/bench accuracy                 MLPClassifier beside scikit-learn's, by cross-validation
+    python scripts/bench tables                   `fnet train` on tables as they come, beside scikit-learn's networks
 
 Each contender runs in a process of its own, on one core with one thread unless --all-cores is given. They take turns,
 in an order that changes with each repetition; compilation comes before, except in `start`. Contenders that are not
@@ -23,7 +24,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import processes
 from processes import Turns, Workers
@@ -89,6 +90,10 @@ ACTIVATION_LIMIT, COMPILE_LIMIT, LATER_LIMIT = 1.25, 20.0, 0.6  # times ReLU's; 
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
 STARTS = ("fnet-numpy", "fnet-numba, nothing compiled", "fnet-numba, later")
 DATA = ("iris", "wine", "breast_cancer", "digits")
+TABLES = {
+    "classes": (*DATA, "penguins", "diamonds"),
+    "numbers": ("diabetes", "linnerud", "penguins-mass", "diamonds-price", "friedman", "oscillator"),
+}
 
 
 # The commands ---------------------------------------------------------------------------------------------------------
@@ -191,6 +196,30 @@ def accuracy(args: argparse.Namespace, report: Report) -> None:
             report.row(*row)
 
 
+def tables(args: argparse.Namespace, report: Report) -> None:
+    for kind, names in TABLES.items():
+        found: list[dict[str, Any]] = []
+        for name in (name for name in names if name in args.data):
+            answer = processes.call("tables.py", name, report.left_out, data=name, repeats=args.repeats)
+            if answer is None:
+                continue
+            (_, *header), *rows = answer["rows"]
+            if not found:
+                means = "means, and standard errors of the differences to the first contender in each fold"
+                report.text("", f"Tables of {kind}, {args.repeats} times 2 folds: {means}; seconds of the processor:")
+                report.table("table", *header)
+            for row in rows:
+                report.row(*row)
+            found.append(answer)
+        if found:
+            worse, seconds = [answer["worse"] for answer in found], [answer["seconds"] for answer in found]
+            report.limit(f"{kind}: tables on which fnet train is worse", sum(mean > 0 for mean, _ in worse), 1)
+            report.limit(f"{kind}: at worst, in standard errors", max(mean / error for mean, error in worse), 1)
+            average = statistics.fmean(answer["on average"] for answer in found)
+            report.limit(f"{kind}: more errors in percent, or less R², on average", average, 0)
+            report.limit(f"{kind}: seconds / scikit-learn's, at worst", max(seconds), 1)
+
+
 # What they share ------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +282,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         (start, "The first epoch of a process", FNET, 3, ()),
         (memory, "Data on disk", FNET, None, ()),
         (accuracy, "Accuracy beside scikit-learn", (), 10, ()),
+        (tables, "Tables beside scikit-learn", (), 5, ()),
     ):
         command = commands.add_parser(run.__name__, help=title)
         command.set_defaults(run=run, title=title, all_cores=False)
@@ -276,6 +306,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         if run is accuracy:
             add("--data", choices=DATA, nargs="+", default=DATA)
             add("--raw", action="store_true", help="without a StandardScaler")
+        if run is tables:
+            names = [name for names in TABLES.values() for name in names]
+            add("--data", choices=names, nargs="+", default=names, metavar="NAME", help=f"of {', '.join(names)}")
     args = parser.parse_args(argv)
     if args.results is not None and not args.results.parent.is_dir():
         parser.error(f"there is no folder {args.results.parent} for --results")

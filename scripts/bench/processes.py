@@ -41,7 +41,8 @@ def call(program: str, name: str, left_out: dict[str, str], *, env: Mapping[str,
     command = [sys.executable, str(FOLDER / program), json.dumps(request)]
     result = subprocess.run(command, env={**environment(), **env}, capture_output=True, text=True)
     if result.returncode:
-        left_out[name] = result.stderr.strip().rpartition("\n")[2]
+        said = result.stderr.strip().rpartition("\n")[2]
+        left_out[name] = said or f"its process ended with code {result.returncode}"
         return None
     return json.loads(result.stdout)
 

@@ -107,6 +107,25 @@ def test_accuracy_compares_with_sklearn() -> None:
     assert all(float(cell.partition(" ")[0]) > 85 for cell in cells[2:5])
 
 
+def test_tables_compares_the_command_with_sklearn() -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    result = bench("tables", "--repeats", "1", "--data", "iris", "linnerud")
+    assert "Left out" not in result.stdout
+    header, numbers_header = rows(result.stdout, "table")
+    assert header == ["table", "contender", "log loss", "difference", "error, %", "difference", "seconds"]
+    assert numbers_header == ["table", "contender", "R²", "difference", "seconds"]
+    (first,) = rows(result.stdout, "iris, 150 rows")
+    assert first[1] == "MLPClassifier"
+    assert len(rows(result.stdout, "linnerud, 20 rows")) == 1
+    own = [line.strip("| ").split(" | ") for line in result.stdout.splitlines() if " | fnet train | " in line]
+    assert 0 < float(own[0][1]) < 0.5, "the log loss of guessing is 1.1"
+    assert 0 < float(own[0][3]) < 15
+    assert 0 < float(own[0][5]) < 5
+    assert float(own[1][1]) < 1
+    assert "classes: at worst, in standard errors" in result.stderr
+
+
 def test_results_take_the_place_of_those_of_the_same_command(tmp_path: Path, module: ModuleType) -> None:
     report = importlib.import_module("report")
     path = tmp_path / "results.md"

@@ -1,4 +1,4 @@
-"""Standardization and robust data."""
+"""Standardization."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import data
 from fnet import random as frandom
 
 KEY = frandom.key(0)
@@ -45,25 +44,6 @@ def test_partial_whitening(whitening: float) -> None:
     np.testing.assert_allclose(z.std(axis=0), std / np.sqrt(np.mean(std**2)), rtol=1e-9)
 
 
-def test_robust_scaling() -> None:
-    x = frandom.normal(KEY, (999, 2), np.float64)
-    x[0] = 1e6
-    scaler = data.fit_robust_scaler(x)
-    low, middle, high = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
-    np.testing.assert_allclose(scaler.median, middle)
-    np.testing.assert_allclose(scaler.scale, high - low)
-    z = (x - middle) / (high - low)
-    got = data.robust_scale(scaler, x, dtype=np.float64)
-    np.testing.assert_allclose(got, z / np.sqrt(1 + (z / 3) ** 2))
-
-
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "bool"])
-def test_robust_scaling_of_small_integers(dtype: str) -> None:
-    x = np.array([[-100]] + [[0]] * 5 + [[100]]).astype(dtype)
-    got, expected = data.fit_robust_scaler(x), data.fit_robust_scaler(x.astype(np.float32))
-    fnet.testing.assert_trees_equal(got, expected)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -73,7 +53,6 @@ def test_robust_scaling_of_small_integers(dtype: str) -> None:
         (lambda: fnet.fit_standardizer(np.zeros(3)), "rows, features"),
         (lambda: fnet.fit_standardizer(X, whitening=2), r"whitening must be in \[0, 1\]"),
         (lambda: fnet.standardize(fnet.fit_standardizer(X), X[:, :1]), r"shape \[rows, 2\]"),
-        (lambda: data.robust_scale(data.fit_robust_scaler(X), X, limit=0), "limit must be positive"),
     ],
 )
 def test_bad_calls(call: Any, message: str) -> None:
@@ -83,9 +62,8 @@ def test_bad_calls(call: Any, message: str) -> None:
 
 @pytest.mark.parametrize("x", [[["a", "b"]], [[None, 1]], [[1j, 2]]])
 def test_features_that_are_no_numbers(x: Any) -> None:
-    for call in (fnet.standardize, lambda s, x: data.robust_scale(data.RobustScaler(*s), x)):
-        with pytest.raises(TypeError, match="x must be numbers, but got dtype"):
-            call(fnet.fit_standardizer(X), x)
+    with pytest.raises(TypeError, match="x must be numbers, but got dtype"):
+        fnet.standardize(fnet.fit_standardizer(X), x)
 
 
 def test_integers_and_timestamps_keep_what_tells_them_apart() -> None:
@@ -109,40 +87,23 @@ def test_numbers_of_every_dtype_are_standardized_alike(dtype: str) -> None:
 def test_float16_to_its_largest_numbers() -> None:
     x = np.array([[-60000], [60000]], np.float16)
     assert fnet.standardize(fnet.fit_standardizer(x), x).tolist() == [[-1], [1]]
-    np.testing.assert_allclose(data.robust_scale(data.fit_robust_scaler(x), x)[:, 0], [-0.948683, 0.948683], rtol=1e-5)
-
-
-def test_huge_numbers_are_scaled_robustly() -> None:
-    scaler = data.RobustScaler(np.zeros(1), np.ones(1))
-    x = np.array([[1e20], [-1e20], [3e38]], np.float32)
-    np.testing.assert_allclose(data.robust_scale(scaler, x)[:, 0], [3, -3, 3])
-    wide = data.fit_robust_scaler(np.array([[-3e38], [3e38]], np.float32))
-    np.testing.assert_allclose([wide.median[0], wide.scale[0]], [0, 3e38], rtol=1e-6)
-    widest = data.fit_robust_scaler(np.array([[-1.7e308], [-1.7e308], [1.7e308], [1.7e308]]))
-    assert np.isfinite(widest.scale).all()
-    assert widest.median[0] == 0
 
 
 def test_only_some_features_are_scaled() -> None:
     x = np.array([[1.0, 0, 10], [3, 1, 30], [5, 1, 20]])
     only = np.array([True, False, True])
-    for fit in (data.fit_standardizer, data.fit_robust_scaler):
-        part, whole = fit(x, only=only), fit(x[:, only])
-        np.testing.assert_array_equal(part[0], [whole[0][0], 0, whole[0][1]])
-        np.testing.assert_array_equal(part[1], [whole[1][0], 1, whole[1][1]])
-        with pytest.raises(ValueError, match=r"only must be 3 booleans, one per feature, but got bool\[2\]"):
-            fit(x, only=only[:2])
+    part, whole = fnet.fit_standardizer(x, only=only), fnet.fit_standardizer(x[:, only])
+    np.testing.assert_array_equal(part.mean, [whole.mean[0], 0, whole.mean[1]])
+    np.testing.assert_array_equal(part.std, [whole.std[0], 1, whole.std[1]])
+    with pytest.raises(ValueError, match=r"only must be 3 booleans, one per feature, but got bool\[2\]"):
+        fnet.fit_standardizer(x, only=only[:2])
     half, alone = fnet.fit_standardizer(x, whitening=0.5, only=only), fnet.fit_standardizer(x[:, only], whitening=0.5)
     np.testing.assert_allclose(half.std[only], alone.std)
 
 
 def test_masked_arrays_are_refused_with_what_to_do() -> None:
     x = np.ma.MaskedArray([[1.0], [2.0]], [[True], [False]])
-    for call in (
-        fnet.fit_standardizer,
-        data.fit_robust_scaler,
-        lambda x: fnet.standardize(fnet.fit_standardizer([[1]]), x),
-    ):
+    for call in (fnet.fit_standardizer, lambda x: fnet.standardize(fnet.fit_standardizer([[1]]), x)):
         with pytest.raises(TypeError, match=r"masked array, whose mask would be lost; fill it: x\.filled"):
             call(x)
 

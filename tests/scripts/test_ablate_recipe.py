@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fnet.cli import options
+from fnet.cli import presets
 from fnet.cli.main import run
 from fnet.sweep import Failure, Outcome, runs
 
@@ -50,7 +50,7 @@ def test_the_table_is_of_the_results(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_the_ladder_ends_at_the_preset() -> None:
     top = script.recipes()[len(script.LADDER) - 1]
-    assert {**top.changes, "calibrate": "if possible"} == options.BEST  # which is no part of the training
+    assert {**top.changes, "calibrate": "if possible"} == presets.BEST  # which is no part of the training
 
 
 @pytest.mark.parametrize(

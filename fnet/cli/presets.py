@@ -1,0 +1,96 @@
+"""Presets: what each changes of the defaults of `fnet train`, and what it leaves to the data."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+__all__ = ["BEST", "PRESETS", "QUANTILES", "Decided", "WhatIsKnown"]
+
+
+class WhatIsKnown(NamedTuple):
+    """Of the data, once they are read."""
+
+    rows: int  # that a network is trained on
+    classes: bool  # whether they are to be predicted, or numbers
+
+
+class Decided(NamedTuple):
+    """A value that is decided by the data."""
+
+    text: str  # what the help calls it
+    value: Callable[[WhatIsKnown], Any]
+
+
+# What each preset changes. Chen & Wu's best model is the default; the others are measured by scripts/ablate_recipe.py.
+BEST: dict[str, Any] = {
+    "activation": "silu",
+    "dropout": 0.2,
+    "whitening": 0.5,
+    "schedule": "warmup_cosine",
+    "warmup": 0.25,
+    "learning_rate": 2e-3,
+    "batch_size": 128,
+    "input_noise": 0.35,
+    "recompute_statistics": True,
+    "calibrate": "if possible",  # without validation data it is not
+}
+LARGE: dict[str, Any] = {
+    **BEST,
+    "hidden": [1024, 1024, 1024],
+    "dropout": 0.5,
+    "batch_size": 256,
+    "input_noise": 0.5,
+    "epochs": 90,
+}
+
+
+def even_batches(known: WhatIsKnown) -> int:
+    """A size of batches, from 24 to 40 rows and near 32, of which the last batch is as large as can be.
+
+    A small last batch has bad statistics for a batch norm: of 67 rows, batches of 32 leave 3 for it.
+
+    >>> [even_batches(WhatIsKnown(rows, True)) for rows in (67, 80, 100_000)]
+    [34, 40, 32]
+    """
+    return min(range(24, 41), key=lambda size: (-known.rows % size, abs(size - 32)))
+
+
+def dropout(known: WhatIsKnown) -> float:
+    """Of few rows more is dropped, and of classes more than of numbers, where it adds noise to the outputs."""
+    few = known.rows < 300
+    if known.classes:
+        return 0.6 if few else 0.25
+    return 0.3 if few else 0.05
+
+
+def of_classes(value: float, *, of_numbers: float) -> Decided:
+    """A value for classes, and another for numbers."""
+
+    def decide(known: WhatIsKnown) -> float:
+        return value if known.classes else of_numbers
+
+    return Decided(f"{value:g}; numbers {of_numbers:g}", decide)
+
+
+# Chosen with scripts/bench/tables.py, on other folds than those of its results.
+TABULAR: dict[str, Any] = {
+    "hidden": [128, 128],
+    "activation": "silu",
+    "batch_norm": of_classes(True, of_numbers=False),
+    "dropout": Decided("0.05 to 0.6", dropout),
+    "schedule": "warmup_cosine",
+    "warmup": 0.1,
+    "learning_rate": of_classes(4e-3, of_numbers=3e-3),
+    "epochs": of_classes(40, of_numbers=30),
+    "batch_size": Decided("about 32", even_batches),
+    "weight_decay": 0.1,
+    "label_smoothing": of_classes(0.01, of_numbers=0.0),
+    "calibrate": "if possible",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "chen-wu": {},
+    "chen-wu-best": BEST,
+    "chen-wu-large": LARGE,
+    "tabular": TABULAR,  # the default for a table
+}
+# With every preset: what is noise in training alone would be taken for noise of the target, and widen the quantiles.
+QUANTILES: dict[str, Any] = {"dropout": 0.0, "input_noise": 0.0, "batch_norm": False}
