@@ -172,8 +172,9 @@ def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[Row
         if (steps >= 0).all() or (steps <= 0).all():
             raise ValueError(f"the rows are sorted by the target, and so are the last {size}: use --valid-split random")
     elif missing := fnet.data.absent_classes(fnet.data.take(dataset, first)):
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise ValueError(
-            f"all examples of the classes {list(missing)} are among the last {size} rows, as in sorted data: "
+            f"all examples of the classes {list(missing[:5])}{more} are among the last {size} rows, as in sorted data: "
             "use --valid-split random"
         )
     return first, last

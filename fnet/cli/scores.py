@@ -155,7 +155,7 @@ def prediction_rows(config: MLPConfig, predicted: Array, y: Array, classes: Clas
 
 def warn_of_formulas(classes: Classes) -> None:
     """Say in one line where names of classes in a CSV would be formulas in a spreadsheet."""
-    formulas = [name for name in classes if isinstance(name, str) and re.match(r"[=+@-](?![\d.]+$)", name)]
+    formulas = [name for name in classes if isinstance(name, str) and re.match(r"\s*[=+@-](?![\d.]+$)", name)]
     if formulas:
         say("warning", f"a spreadsheet takes cells such as {formulas[0]!r} for formulas; import them as text")
 

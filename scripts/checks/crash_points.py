@@ -24,6 +24,7 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.utime")  # and the making o
 
 def main() -> int:
     found: collections.Counter[str] = collections.Counter()
+    os.fsync = lambda fd: None  # a process dies here, and not the machine
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for job, command in JOBS.items():

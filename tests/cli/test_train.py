@@ -238,6 +238,15 @@ def test_errors_are_one_line(options: list[str], message: str, tmp_path: Path, f
     assert message in refused(fnet_command("train", *SMALL, "--out", tmp_path / "run", *options))
 
 
+def test_of_many_classes_that_only_the_last_rows_have_a_few_are_named(tmp_path: Path, fnet_command: Fnet) -> None:
+    labels = np.arange(5000).repeat(2)
+    np.savez(tmp_path / "sorted.npz", x=labels[:, None], y=labels)
+    options = ["--task", "classify", "--data", tmp_path / "sorted.npz", "--out", tmp_path / "run"]
+    error = refused(fnet_command("train", *SMALL, *options))
+    few = "the classes [4500, 4501, 4502, 4503, 4504] and 495 more are among the last 1000 rows, as in sorted data"
+    assert few in error
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     tmp_path: Path, fnet_command: Fnet
 ) -> None:
@@ -312,12 +321,12 @@ def test_a_picture_on_a_full_disk_is_not_left_half_written(
 def test_hostile_names_of_classes_harm_neither_pictures_nor_files_nor_the_terminal(
     tmp_path: Path, fnet_command: Fnet
 ) -> None:
-    names = ("$^$\x1b[31m", "=cmd()\rx")
+    names = ("$^$\x1b[31m", "\r=cmd()\rx")
     data = write_csv(tmp_path / "$_$.csv", names)
     options = ["--hidden", "4", "--epochs", "2", "--batch-size", "8", "--out", tmp_path / "run"]
     code, out, err = fnet_command("train", "--data", data, *options)
     assert code == 0
-    assert err.startswith("warning: a spreadsheet takes cells such as '=cmd()")
+    assert err.startswith("warning: a spreadsheet takes cells such as '\\r=cmd()")
     assert err.count("\n") == 1
     report = (tmp_path / "run" / "report.txt").read_text()
     assert "\x1b" not in out + err + report
