@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias
@@ -13,6 +14,8 @@ import fnet
 from fnet import Dataset, Standardizer, metrics
 from fnet.data import Classes, EncodeNotes, Encoder, TargetScale, arrays
 from fnet.data.cells import counted
+from fnet.data.tables import where
+from fnet.nn import Array
 from fnet.training import Transform
 
 EMBEDDED = ("digits", "synthetic")
@@ -110,30 +113,27 @@ def load_data(args: argparse.Namespace) -> Data:
     if numbers:
         targets = train.y.reshape(len(train.y), -1).shape[1]
         remarks = (f"{counted(targets, 'target')}: {fnet.data.describe_numbers(train.y)}",)
-    valid = None
+    valid, rows = None, slice(None)
+    whole = train
     if args.valid_size:
-        rows, valid_rows = split(args, train, "last")
-        train, valid = fnet.data.take(train, rows), fnet.data.take(train, valid_rows)
+        rows, valid_rows = split(args, whole, "last")
+        train, valid = fnet.data.take(whole, rows), fnet.data.take(whole, valid_rows)
     standardizer = fnet.fit_standardizer(train.x, whitening=args.whitening)
-    scale = fit_scale(args, train, valid)
+    scale = fit_scale(args, whole.y, rows, lambda row: f"{args.data}, row {row}")
     return Data(Path(args.data).stem, train, valid, test, standardizer, remarks=remarks, scale=scale)
 
 
-def fit_scale(args: argparse.Namespace, train: Dataset, valid: Dataset | None) -> TargetScale | None:
-    """The scale of numbers; None of classes."""
-    if train.y.dtype.kind != "f":
+def fit_scale(args: argparse.Namespace, y: Array, rows: Rows, where: Callable[[int], str]) -> TargetScale | None:
+    """The scale of numbers, from the training rows; None of classes. A message says where a row is."""
+    if y.dtype.kind != "f":
         if args.log_target:
-            raise ValueError(
-                "--log-target is for numbers, but the target is classes: --task regress takes it for numbers"
-            )
+            raise ValueError("--log-target is for numbers, but the target is classes: --task regress makes it numbers")
         return None
-    try:
-        scale = fnet.data.fit_target_scale(train.y, log=args.log_target)
-        if valid is not None:
-            fnet.data.scale_targets(scale, valid.y)
-    except ValueError as error:
-        raise ValueError(f"{args.data}: {error}") from None
-    return scale
+    lowest = y.reshape(len(y), -1).min(axis=1)
+    if args.log_target and lowest.min() <= 0:
+        row = int(lowest.argmin())
+        raise ValueError(f"{where(row)}: --log-target needs positive targets, but got {lowest[row]:g}")
+    return fnet.data.fit_target_scale(y[rows], log=args.log_target)
 
 
 def _load_test(path: str, train: Dataset) -> Dataset:
@@ -221,7 +221,7 @@ def _load_table(args: argparse.Namespace) -> Data:
         test, notes = encode_rows(args.test, encoder, target.name, target.classes, header)
         remarks += [f"{args.test}: {line}" for line in notes.lines()]
     name = "stdin" if args.data == "-" else Path(args.data).name.partition(".")[0]
-    scale = fit_scale(args, train, valid)
+    scale = fit_scale(args, target.values, rows, lambda row: where(table, row, target.name))
     return Data(name, train, valid, test, standardizer, encoder, target.name, tuple(remarks), scale)
 
 

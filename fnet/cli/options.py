@@ -140,9 +140,7 @@ def model_config(args: argparse.Namespace, data: Data) -> MLPConfig:
         for name, default in unset.items():
             if getattr(args, name) != default:
                 option = "--" + name.replace("_", "-")
-                raise ValueError(
-                    f"{option} is for numbers, but the target is classes: --task regress takes it for numbers"
-                )
+                raise ValueError(f"{option} is for numbers, but the target is classes: --task regress makes it numbers")
         loss, outputs = "cross_entropy", len(data.classes)
     else:
         targets = len(data.scale.mean)

@@ -15,6 +15,7 @@ from fnet.cli.output import csv_text, say, visible
 from fnet.cli.parser import Parser, add_help
 from fnet.data import Table
 from fnet.data.tables import column_named, texts
+from fnet.interop.source_text import output_names
 from fnet.model import Model, outputs
 from fnet.nn import Array
 
@@ -83,7 +84,7 @@ def rows(args: argparse.Namespace, model: Model, table: Table | None, predicted:
         codes, levels = texts(column_named(table, args.id))
         names, ids = [args.id], [[*levels, ""][code : code + 1 or None] for code in codes.tolist()]
     if model.scale is not None:
-        yield [*names, *scores.prediction_columns(model.config)]
+        yield [*names, *output_names(model.config)]
         for own, row in zip(ids, predicted, strict=True):
             yield [*own, *scores.prediction_cells(row)]
         return

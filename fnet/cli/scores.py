@@ -12,6 +12,7 @@ import numpy as np
 from fnet import losses, metrics
 from fnet.cli.output import say, visible
 from fnet.data import Classes
+from fnet.interop.source_text import output_names
 from fnet.nn import Array
 from fnet.params import MLPConfig
 
@@ -77,7 +78,7 @@ def table(config: MLPConfig, predicted: Array, y: Array, classes: Classes, targe
     if config.loss == "cross_entropy":
         report = metrics.classification_report(y, predicted.argmax(axis=1), config.num_outputs)
         return metrics.format_report(report, tuple(map(visible, classes)))
-    names = output_names(config, target)
+    names = titles(config, target)
     targets = np.broadcast_to(y.reshape(len(y), -1), predicted.shape)
     pairs = list(zip(targets.T, predicted.T, strict=True))
     if config.loss == "pinball":
@@ -104,7 +105,7 @@ def short(value: float) -> str:
     return f"{value:.0f}" if 1e5 <= abs(value) < 1e12 else f"{value:.5g}"
 
 
-def output_names(config: MLPConfig, target: str | None) -> list[str]:
+def titles(config: MLPConfig, target: str | None) -> list[str]:
     """What each output of a regression is called: after its target, or its quantile."""
     if config.loss == "pinball":
         return [f"quantile {q:g}" for q in config.quantiles]
@@ -125,14 +126,6 @@ def unit(name: str | None) -> str:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def prediction_columns(config: MLPConfig) -> list[str]:
-    """The names of the columns with the outputs of a regression."""
-    if config.loss == "pinball":
-        return [f"quantile_{q:g}" for q in config.quantiles]
-    several = range(1, config.num_outputs + 1) if config.num_outputs > 1 else ()
-    return [f"prediction_{i}" for i in several] or ["prediction"]
-
-
 def prediction_cells(predicted: Array) -> list[str]:
     """A row of numbers: 10 digits, more than a network of float32 has."""
     return [f"{value:.10g}" for value in predicted.tolist()]
@@ -148,7 +141,7 @@ def prediction_rows(config: MLPConfig, predicted: Array, y: Array, classes: Clas
     targets = y.reshape(len(y), -1)
     count = targets.shape[1]
     truths = ["target"] if count == 1 else [f"target_{i}" for i in range(1, count + 1)]
-    yield ["row", *truths, *prediction_columns(config)]
+    yield ["row", *truths, *output_names(config)]
     for row, (truth, own) in enumerate(zip(targets.tolist(), predicted, strict=True)):
         yield [row, *truth, *prediction_cells(own)]
 
@@ -174,7 +167,7 @@ def figures(
 
         return {"confusion_matrix": draw}
     targets = np.broadcast_to(y.reshape(len(y), -1), predicted.shape)
-    arguments, options = (targets, predicted, output_names(config, target)), {"title": title, "unit": unit(target)}
+    arguments, options = (targets, predicted, titles(config, target)), {"title": title, "unit": unit(target)}
     return {
         "predicted_against_true": lambda: plots.predicted_against_true(*arguments, **options),
         "residuals": lambda: plots.residuals(*arguments, **options),

@@ -99,7 +99,7 @@ def to_c(
         "TYPE": "float" if classifies else "double",
         "VALUE": activation,
         "WIDEST": str(max(config.sizes[:-1])),
-        "WRITES": "the probability of each class" if classifies else f"the {', '.join(output_names(model))}",
+        "WRITES": "the probability of each class" if classifies else f"the {', '.join(output_names(config))}",
         "P": prefix.upper(),
         "p": prefix,
     }

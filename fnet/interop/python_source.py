@@ -148,7 +148,7 @@ def _constants(model: Model) -> Iterator[str]:
     if scale is None:
         yield f"CLASSES = np.array({_pretty(np.asarray(model.classes).tolist())})"
     else:
-        yield f"OUTPUTS = {_pretty(output_names(model))}"
+        yield f"OUTPUTS = {_pretty(output_names(model.config))}"
         logarithm = "  # of the logarithm" if scale.log else ""
         yield f"TARGET_MEAN = np.array({_pretty(scale.mean.tolist())}){logarithm}"
         yield f"TARGET_STD = np.array({_pretty(scale.std.tolist())})"

@@ -8,6 +8,7 @@ from fnet import mlp
 from fnet.data import EncodedColumn
 from fnet.model import Model
 from fnet.nn import Array
+from fnet.params import MLPConfig
 
 __all__ = [
     "about",
@@ -61,9 +62,8 @@ def about(model: Model) -> str:
     return f"Predicts {what}: {networks}. Written by fnet {fnet.__version__}."
 
 
-def output_names(model: Model) -> list[str]:
-    """The name of each number that a model predicts."""
-    config = model.config
+def output_names(config: MLPConfig) -> list[str]:
+    """The names of the columns with the numbers that a network predicts."""
     if config.loss == "pinball":
         return [f"quantile_{q:g}" for q in config.quantiles]
     return ["prediction"] if config.num_outputs == 1 else [f"prediction_{i + 1}" for i in range(config.num_outputs)]

@@ -93,6 +93,9 @@ def formats() -> dict[str, Format]:
     classifier = Model(
         config, (member, member), fnet.fit_standardizer(x), ("no", "yes"), 1.5, {"epochs": [3, None]}, encoder, "d"
     )
+    config = fnet.MLPConfig(sizes=(4, 3, 2), loss="pinball", quantiles=(0.1, 0.9))
+    scale = data.fit_target_scale([1.0, 3.0], log=True)
+    quantiles = classifier._replace(config=config, classes=(), temperature=1.0, scale=scale)
     state = fnet.init_train_state(fnet.random.key(0), config)
     csv = "\n".join(["a,b,c,d,label", *(",".join([*map(str, row), "yn"[k]]) for row, k in zip(x, y, strict=True))])
 
@@ -125,6 +128,7 @@ def formats() -> dict[str, Format]:
         (folder / "xy.csv").write_text(csv)
         checkpoint.save(folder / "state.npz", state, metadata={"epoch": 3})
         model.save_model(folder / "model.npz", classifier)
+        model.save_model(folder / "quantiles.npz", quantiles)
         found = {
             "npy": Format(".npy", damaged(folder / "x.npy"), npy.read_npy),
             "npy, mapped": Format(".npy", damaged(folder / "x.npy"), map_npy),
@@ -136,6 +140,7 @@ def formats() -> dict[str, Format]:
             "checkpoint, sealed": Format(".npz", sealed(folder / "state.npz"), read_checkpoint),
             "model": Format(".npz", damaged(folder / "model.npz"), predict),
             "model, sealed": Format(".npz", sealed(folder / "model.npz"), predict),
+            "model of quantiles, sealed": Format(".npz", sealed(folder / "quantiles.npz"), predict),
             "csv": Format(".csv", damaged(folder / "xy.csv"), data.load),
         }
         if importlib.util.find_spec("safetensors"):

@@ -166,7 +166,7 @@ def test_a_logarithm_is_learned_and_undone(data: Path, tmp_path: Path, fnet_comm
     assert float(last["valid_rmse_log"]) == pytest.approx(np.sqrt(np.mean(np.log(p / y) ** 2)), rel=1e-4)
     data.write_text(data.read_text().replace("A,", "A,-", 1))
     error = refused(fnet_command("train", *options, "--overwrite"))
-    assert "only positive targets have a logarithm, but row" in error
+    assert "houses.csv, line 5, column 'price [EUR]': --log-target needs positive targets, but got -" in error
 
 
 # Going on -------------------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_arrays_that_have_no_meaning_are_one_line(arrays: Path, tmp_path: Path, 
     command = ["train", *FAST, "--out", tmp_path / "run"]
     for options, message in (
         (["--data", arrays, "--quantiles", "0.5"], "--quantiles are of one target, but there are 2"),
-        (["--data", arrays, "--log-target"], "only positive targets have a logarithm"),
+        (["--data", arrays, "--log-target"], "d.npz, row 79: --log-target needs positive targets, but got -"),
         (["--data", arrays, "--task", "classify"], "labels must be integers or strings [rows]"),
         (["--data", "digits", "--task", "regress"], "--task regress is for numbers, but --data digits has classes"),
     ):
