@@ -78,6 +78,16 @@ class Kernels(numpy_kernels.Kernels):
             (np.expm1 if kind in (layers.ELU, layers.SELU) else np.tanh)(t, out=t)
         layers.after(kind, a.z, t, bits, self.threshold, self.kept, a.h, a.slope)
 
+    def input_cotangent(self, a: Hidden, cotangent: Array, w: Array) -> None:
+        n, width = a.z.shape
+        if 8 * n > width:
+            super().input_cotangent(a, cotangent, w)
+            return
+        # BLAS is slow where w is transposed and the batch is small: 520 us for 16 x 1024 x 1024, 235 us this way.
+        transposed = a.scratch.reshape(width, n)
+        np.dot(w, cotangent.T, out=transposed)
+        layers.transpose(transposed, a.z)
+
     def norm_act_bwd(self, a: Hidden, pooled: bool) -> None:
         layers.norm_slope_bwd(a.z, a.x_hat, a.slope, a.v, a.inv_std, a.dv, pooled)
 

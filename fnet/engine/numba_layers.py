@@ -43,6 +43,20 @@ def step_bits(key, step, words):
     sfc64(folded[0], folded[1], np.uint64(DRAW), words)
 
 
+# Linear maps ----------------------------------------------------------------------------------------------------------
+
+
+@jit
+def transpose(a, out):
+    """In blocks of 16 x 16, which stay in the cache."""
+    rows, columns = a.shape
+    for top in range(0, rows, 16):
+        for left in range(0, columns, 16):
+            for j in range(left, min(left + 16, columns)):
+                for i in range(top, min(top + 16, rows)):
+                    out[j, i] = a[i, j]
+
+
 # Batch norm -----------------------------------------------------------------------------------------------------------
 
 

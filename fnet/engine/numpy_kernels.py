@@ -95,6 +95,10 @@ class Kernels:
             np.multiply(a.z, a.mask, out=a.z)
         np.multiply(a.z, a.slope, out=a.z)
 
+    def input_cotangent(self, a: Hidden, cotangent: Array, w: Array) -> None:
+        """The cotangent of a.h, in a.z, from that of a.h @ w."""
+        np.dot(cotangent, w.T, out=a.z)
+
     def norm_act_bwd(self, a: Hidden, pooled: bool) -> None:
         """From the cotangent of h in z to that of the linear map, or if sums are `pooled` first, to that of y; dv."""
         self._act_bwd(a)

