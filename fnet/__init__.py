@@ -1,7 +1,9 @@
 """Multi-layer perceptrons in NumPy alone, written as JAX code is: pure functions of immutable pytrees."""
 
+from types import ModuleType
+
 from fnet import checkpoint, data, losses, metrics, model, nn, random, schedules, testing, tree
-from fnet.data import Dataset, Standardizer, fit_standardizer, standardize
+from fnet.data import Dataset, fit_standardizer, standardize
 from fnet.lbfgs import lbfgs_init, lbfgs_update
 from fnet.mlp import (
     fold_batch_norm,
@@ -24,8 +26,6 @@ from fnet.optim import (
 )
 from fnet.params import MLPConfig, Params, State, init, num_params
 from fnet.training import (
-    EpochRecord,
-    Evaluation,
     NonFiniteLossError,
     TrainConfig,
     TrainState,
@@ -33,7 +33,6 @@ from fnet.training import (
     final_model,
     fit,
     init_train_state,
-    is_finished,
     run,
     train_step,
 )
@@ -43,14 +42,11 @@ __version__ = "0.2.0"
 __all__ = [
     "AdamState",
     "Dataset",
-    "EpochRecord",
-    "Evaluation",
     "MLPConfig",
     "Model",
     "NonFiniteLossError",
     "Params",
     "SGDState",
-    "Standardizer",
     "State",
     "TrainConfig",
     "TrainState",
@@ -68,7 +64,6 @@ __all__ = [
     "forward",
     "init",
     "init_train_state",
-    "is_finished",
     "lbfgs_init",
     "lbfgs_update",
     "load_model",
@@ -92,3 +87,7 @@ __all__ = [
     "train_step",
     "tree",
 ]
+
+for _module in [value for value in globals().values() if isinstance(value, ModuleType)]:
+    vars(_module)["__dir__"] = _module.__all__.copy  # without the names that it imports
+__dir__ = __all__.copy

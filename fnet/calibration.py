@@ -1,5 +1,7 @@
 """Temperature scaling of logits, and shifts of quantiles. Calibration error and coverage are in `fnet.metrics`."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 

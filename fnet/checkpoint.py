@@ -4,6 +4,8 @@ The file is an `.npz` that `numpy.load` reads: an entry for each leaf, named by 
 one with the SHA-256 of all that. The same tree always gives the same bytes.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import io

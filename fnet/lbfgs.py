@@ -4,6 +4,8 @@ It minimizes a function that is the same at each call, such as the loss of all r
 numbers and the algorithms are those of the book.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -20,6 +22,7 @@ P = TypeVar("P")
 ValueAndGrad: TypeAlias = Callable[[P], tuple[Any, P]]
 
 
+@tree.container
 class LBFGSState(NamedTuple):
     """State of L-BFGS for n parameters in the order of `tree.ravel`; of the pairs (s, y), the newest is the last."""
 

@@ -7,6 +7,8 @@ Softmax and cross entropy are computed from `logits - max(logits)`, so that no e
 and (6); Goodfellow, Bengio & Courville (2016), section 4.1.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 
@@ -121,7 +123,7 @@ def softmax_cross_entropy_fwd(logits: Array, targets: Array) -> tuple[Array, Arr
 
 
 def label_targets(
-    labels: npt.NDArray[np.integer], num_classes: int, label_smoothing: float = 0.0, dtype: npt.DTypeLike = np.float32
+    labels: npt.NDArray[np.integer], num_classes: int, label_smoothing: float = 0.0, dtype: npt.DTypeLike = "float32"
 ) -> Array:
     """Labels as probabilities: `(1 - s) one_hot(label) + s / num_classes`, Szegedy et al. (2016), section 7.
 

@@ -4,6 +4,8 @@ Of classes: accuracy, confusion matrix, precision, recall and F1, calibration er
 quantiles: pinball loss and coverage.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ import numpy.typing as npt
 
 from fnet.losses import check_labels, pinball_fwd
 from fnet.nn import Array
-from fnet.tree import freeze
+from fnet.tree import container, freeze
 
 __all__ = [
     "ClassificationReport",
@@ -116,6 +118,7 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+@container
 class ClassificationReport(NamedTuple):
     """Precision, recall and F1 of each class, and their averages: Chen & Wu, Table II.
 

@@ -4,6 +4,8 @@ It takes raw features. It may be an ensemble: several networks of one architectu
 averaged (Hansen & Salamon 1990).
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -38,6 +40,7 @@ MAX_METADATA = 3 << 20  # bytes; parsed JSON takes up to 20 times its length
 MAX_NAME = 1000  # characters of a class name; NumPy gives each name the memory of the longest
 
 
+@tree.container
 class Model(NamedTuple):
     """A classifier of raw features, or a regression on them."""
 

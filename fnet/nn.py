@@ -6,6 +6,8 @@ inputs, so that the gradient of any loss is a chain of `_bwd` calls. Arrays are 
 An activation is added as a function that returns `f(x)` and `f'(x)`, and an entry in `ACTIVATIONS`.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -15,6 +17,7 @@ import numpy.typing as npt
 
 from fnet import random
 from fnet.random import Key
+from fnet.tree import container
 
 __all__ = [
     "ACTIVATIONS",
@@ -47,6 +50,7 @@ BATCH_NORM_MOMENTUM = 0.9
 # Linear ---------------------------------------------------------------------------------------------------------------
 
 
+@container
 class Linear(NamedTuple):
     """Parameters of a linear layer."""
 
@@ -54,6 +58,7 @@ class Linear(NamedTuple):
     b: Array | None  # [out]; None in front of a batch norm, whose bias takes its place
 
 
+@container
 class LinearResiduals(NamedTuple):
     """What `linear_bwd` needs."""
 
@@ -83,6 +88,7 @@ def linear_bwd(residuals: LinearResiduals, cotangent: Array) -> tuple[Linear, Ar
 # Batch norm -----------------------------------------------------------------------------------------------------------
 
 
+@container
 class BatchNorm(NamedTuple):
     """Parameters of a batch norm: gamma and beta of the paper."""
 
@@ -90,6 +96,7 @@ class BatchNorm(NamedTuple):
     bias: Array  # [features]
 
 
+@container
 class BatchNormState(NamedTuple):
     """Running statistics of a batch norm, for inference."""
 
@@ -97,6 +104,7 @@ class BatchNormState(NamedTuple):
     var: Array  # [features]; the unbiased estimate
 
 
+@container
 class BatchNormResiduals(NamedTuple):
     """What `batch_norm_bwd` needs."""
 

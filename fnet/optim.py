@@ -4,6 +4,8 @@ An optimizer is a `NamedTuple` of its state, `name_init` and `name_update`; `fne
 `TrainConfig`.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -36,6 +38,7 @@ P = TypeVar("P")
 # Stochastic gradient descent ------------------------------------------------------------------------------------------
 
 
+@tree.container
 class SGDState(NamedTuple):
     """State of SGD with momentum."""
 
@@ -95,6 +98,7 @@ def sgd_update(
 # Adam -----------------------------------------------------------------------------------------------------------------
 
 
+@tree.container
 class AdamState(NamedTuple):
     """State of Adam."""
 

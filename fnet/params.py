@@ -3,6 +3,8 @@
 What the network computes is in `fnet.mlp`.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ LOSSES = ("cross_entropy", "squared_error", "huber", "pinball")
 DTYPES = ("float32", "float64")
 
 
+@tree.container
 class Layer(NamedTuple):
     """Parameters of one layer: a linear map and, on hidden layers with batch norm, its scale and bias."""
 
@@ -200,7 +203,12 @@ def param_shapes(config: MLPConfig) -> tuple[Params, State]:
 
     >>> param_shapes(MLPConfig(sizes=(4, 8, 3)))[0][1].linear.w.shape
     (8, 3)
+
+    Raises:
+        TypeError: the argument is not an MLPConfig.
     """
+    if not isinstance(config, MLPConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"config must be an MLPConfig, not {type(config).__name__}; check the order of the arguments")
 
     def zeros(*shape: int) -> Array:
         return np.broadcast_to(np.zeros((), config.dtype), shape)
@@ -223,10 +231,8 @@ def num_params(config: MLPConfig) -> int:
     75
 
     Raises:
-        TypeError: it is given something else, such as params.
+        TypeError: the argument is not an MLPConfig.
     """
-    if not isinstance(config, MLPConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"num_params takes an MLPConfig, but got a {type(config).__name__}: num_params(config)")
     return sum(leaf.size for leaf in tree.leaves(param_shapes(config)[0]))
 
 

@@ -3,6 +3,8 @@
 Each function returns a figure, which its `savefig` writes. Titles, names of classes and labels are plain text.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,16 @@ from fnet.training import EpochRecord
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = [
+    "accuracy_against_time",
+    "confusion_matrix",
+    "curves",
+    "history",
+    "predicted_against_true",
+    "residuals",
+    "study",
+]
+
 DPI = 150
 MAX_CLASSES = 100  # of a confusion matrix that can be read
 PAIRS = 25  # pairs of classes shown where there are more
@@ -23,7 +35,7 @@ PANELS = 6  # outputs of a regression that are drawn
 DOTS = 2000  # rows that are drawn as a dot each; more are counted in hexagons
 
 
-def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", test: float | None = None) -> "Figure":
+def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", test: float | None = None) -> Figure:
     """Score or loss per epoch, training and validation; Chen & Wu's Fig. 5 and 6.
 
     Args:
@@ -46,7 +58,7 @@ def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", tes
     return figure
 
 
-def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "", legend: str = "") -> "Figure":
+def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "", legend: str = "") -> Figure:
     """One curve per group with a band of its spread: the mean over runs, and one standard deviation to either side.
 
     Args:
@@ -61,7 +73,7 @@ def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "",
 
 def study(
     accuracy: Mapping[str, npt.ArrayLike], loss: Mapping[str, npt.ArrayLike], *, title: str = "", legend: str = ""
-) -> "Figure":
+) -> Figure:
     """Accuracy and loss side by side, each as `curves`; Chen & Wu's Fig. 8 to 14.
 
     Args:
@@ -76,9 +88,7 @@ def study(
     return figure
 
 
-def accuracy_against_time(
-    points: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = ""
-) -> "Figure":
+def accuracy_against_time(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = "") -> Figure:
     """Validation accuracy against seconds of training: for each label its runs, and their mean with a number.
 
     Args:
@@ -99,7 +109,7 @@ def accuracy_against_time(
     return figure
 
 
-def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: str = "") -> "Figure":
+def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: str = "") -> Figure:
     """The confusion matrix with its numbers, rows the truth; Chen & Wu's Fig. 7.
 
     Of more than 100 classes it shows the pairs that are confused most often.
@@ -132,7 +142,7 @@ def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: st
     return figure
 
 
-def _confused_pairs(counts: npt.NDArray[Any], classes: Sequence[Any], title: str) -> "Figure":
+def _confused_pairs(counts: npt.NDArray[Any], classes: Sequence[Any], title: str) -> Figure:
     errors = np.array(counts)
     np.fill_diagonal(errors, 0)
     rows, columns = np.nonzero(errors)
@@ -155,7 +165,7 @@ def _confused_pairs(counts: npt.NDArray[Any], classes: Sequence[Any], title: str
 
 def predicted_against_true(
     targets: npt.ArrayLike, predictions: npt.ArrayLike, names: Sequence[str], *, title: str = "", unit: str = ""
-) -> "Figure":
+) -> Figure:
     """Predicted numbers against the true ones, with the line on which they would be equal; a panel for each output.
 
     Args:
@@ -174,7 +184,7 @@ def predicted_against_true(
 
 def residuals(
     targets: npt.ArrayLike, predictions: npt.ArrayLike, names: Sequence[str], *, title: str = "", unit: str = ""
-) -> "Figure":
+) -> Figure:
     """What is left of the true numbers when the predicted ones are taken off; arguments as `predicted_against_true`."""
 
     def draw(axes: Any, y: npt.NDArray[Any], p: npt.NDArray[Any]) -> None:
@@ -193,7 +203,7 @@ def _panels(
     names: Sequence[str],
     title: str,
     labels: Sequence[str],
-) -> "Figure":
+) -> Figure:
     count = min(len(names), PANELS)
     columns = min(count, 3)
     rows = -(-count // columns)
@@ -235,7 +245,7 @@ def _printable(text: Any) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
-def _figure(width: float, height: float, *, rows: int = 1, columns: int = 1) -> tuple["Figure", Any]:
+def _figure(width: float, height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -40,10 +40,6 @@ _DISCARDED = 6  # words, after NumPy's 12
 _UINT64 = np.dtype(np.uint64)
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 def key(seed: int) -> Key:
     """The key of a seed: two read-only words of 64 bits, by `numpy.random.SeedSequence`.
 

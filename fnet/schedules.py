@@ -3,6 +3,8 @@
 `count` is the number of updates made so far; it is 0 at the first update.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import TypeAlias

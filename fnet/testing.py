@@ -1,5 +1,7 @@
 """For unit tests of code that uses fnet: gradients against finite differences, and assertions about trees and keys."""
 
+from __future__ import annotations
+
 import contextlib
 import traceback
 from collections.abc import Callable, Generator

@@ -6,11 +6,14 @@ leaves too, as in JAX; unlike there, so are `OrderedDict` and `defaultdict`. A p
 reaches a leaf, such as `[0].linear.w` or `['layers'][1]`; that of the root is empty.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ForwardRef, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,7 @@ import numpy.typing as npt
 __all__ = [
     "PyTree",
     "TreeDef",
+    "container",
     "flatten",
     "flatten_with_path",
     "freeze",
@@ -27,12 +31,14 @@ __all__ = [
     "map",
     "ravel",
     "structure",
+    "summary",
     "unflatten",
     "zip_leaves",
 ]
 
 PyTree: TypeAlias = Any
 T = TypeVar("T")
+C = TypeVar("C", bound=type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,11 @@ class TreeDef:
 
     node: type | None  # the type of the container; None for a leaf
     keys: tuple[Any, ...] = ()  # of a dict
-    children: tuple["TreeDef", ...] = ()
+    children: tuple[TreeDef, ...] = ()
 
 
 _LEAF = TreeDef(None)
+_WIDTH, _MOST = 100, 20  # characters of a line, children of a container, in a summary
 
 
 def flatten(tree: PyTree) -> tuple[list[Any], TreeDef]:
@@ -207,6 +214,46 @@ def freeze(tree: T) -> T:
         if isinstance(leaf, np.ndarray):  # NumPy's scalars are immutable
             leaf.flags.writeable = False
     return tree
+
+
+# Text -----------------------------------------------------------------------------------------------------------------
+
+
+def summary(tree: PyTree) -> str:
+    """A tree as text, with the dtypes and shapes of its arrays in place of their elements.
+
+    >>> print(summary({"w": np.zeros((2, 3), np.float32), "rate": 0.1}))
+    {'rate': 0.1, 'w': float32[2, 3]}
+    """
+    if tree is None:
+        return "None"
+    node = _node(tree)
+    if node is None:
+        is_array = hasattr(tree, "dtype") and np.ndim(tree) > 0
+        return f"{tree.dtype}{[*np.shape(tree)]}" if is_array else repr(tree)
+    start, end = {tuple: "()", list: "[]", dict: "{}"}.get(node, (f"{node.__name__}(", ")"))
+    names = [""] * len(tree)
+    if node is dict:
+        names = [f"{key!r}: " for key in _sorted_keys(tree)]
+    elif hasattr(node, "_fields"):
+        names = [f"{field}=" for field in node._fields]
+    children = list(_children(node, tree))
+    parts = [name + summary(child) for name, child in zip(names[:_MOST], children[:_MOST], strict=True)]
+    if len(children) > _MOST:
+        parts.append(f"... and {len(children) - _MOST} more")
+    line = start + ", ".join(parts) + ("," if node is tuple and len(parts) == 1 else "") + end
+    if len(line) <= _WIDTH and "\n" not in line:
+        return line
+    return "\n".join([start, textwrap.indent(",\n".join(parts), "  "), end])
+
+
+def container(cls: C) -> C:
+    """Decorate a `NamedTuple` class: its `repr` is `summary`, and `help` shows its annotations as they are written."""
+    type.__setattr__(cls, "__repr__", summary)
+    for name, hint in cls.__annotations__.items():
+        if isinstance(hint, ForwardRef):
+            cls.__annotations__[name] = hint.__forward_arg__
+    return cls
 
 
 # Nodes ----------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import numpy as np
 from helpers import network
 
 import fnet
-from fnet import MLPConfig, Params, Standardizer, State, data, tree
+from fnet import MLPConfig, Params, State, data, tree
+from fnet.data import Standardizer
 from fnet.model import Model
 from fnet.nn import Linear
 from fnet.params import Layer

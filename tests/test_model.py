@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import MLPConfig, Standardizer, checkpoint, data, losses, mlp, model, tree
+from fnet import MLPConfig, checkpoint, data, losses, mlp, model, tree
 from fnet import random as frandom
-from fnet.data import EncodedColumn, Encoder, npy
+from fnet.data import EncodedColumn, Encoder, Standardizer, npy
 from fnet.model import Model
 from fnet.testing import assert_trees_equal
 

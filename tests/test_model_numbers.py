@@ -9,8 +9,8 @@ import pytest
 from helpers import library
 
 import fnet
-from fnet import MLPConfig, Standardizer, checkpoint, data, model, random, tree
-from fnet.data import TargetScale
+from fnet import MLPConfig, checkpoint, data, model, random, tree
+from fnet.data import Standardizer, TargetScale
 from fnet.model import Model
 from fnet.testing import assert_trees_equal
 

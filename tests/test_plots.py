@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from fnet import EpochRecord
+from fnet.training import EpochRecord
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 import fnet
-from fnet import Dataset, Standardizer, metrics
-from fnet.data import Classes, EncodeNotes, Encoder, TargetScale, arrays
+from fnet import Dataset, metrics
+from fnet.data import Classes, EncodeNotes, Encoder, Standardizer, TargetScale, arrays
 from fnet.data.cells import counted
 from fnet.data.tables import where
 from fnet.nn import Array

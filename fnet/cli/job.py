@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fnet
-from fnet import Dataset, EpochRecord, MLPConfig, TrainConfig, model
+from fnet import Dataset, MLPConfig, TrainConfig, model
 from fnet.cli import options, threads
 from fnet.cli.data import Data, load_data
 from fnet.cli.output import json_like
@@ -20,7 +20,7 @@ from fnet.data.dataset import sorted_rows
 from fnet.engine import resolve
 from fnet.nn import Array
 from fnet.params import param_shapes
-from fnet.training import check_configs
+from fnet.training import EpochRecord, check_configs
 
 
 class OtherJobError(Exception):

@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from fnet import EpochRecord
 from fnet.cli.job import Job
 from fnet.cli.results import run_name
+from fnet.training import EpochRecord
 
 
 def display(args: argparse.Namespace, job: Job, title: str) -> Callable[[EpochRecord], None]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fnet
-from fnet import EpochRecord, TrainState, calibration, model
+from fnet import TrainState, calibration, model
 from fnet.checkpoint import write_atomically
 from fnet.cli import scores
 from fnet.cli.job import Job, member_data, out_of_fold
@@ -19,6 +19,7 @@ from fnet.cli.output import json_like, say, write_csv, write_json
 from fnet.model import Model
 from fnet.nn import Array
 from fnet.params import Params
+from fnet.training import EpochRecord
 
 MAX_SHOWN = 100  # classes of which each has a line in the terminal
 

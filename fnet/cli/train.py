@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fnet
-from fnet import EpochRecord, TrainState, checkpoint
+from fnet import TrainState, checkpoint
 from fnet.cli import folder, options, threads
 from fnet.cli.job import Job, OtherJobError, check_same_job, circumstances, make_job, member_data
 from fnet.cli.main import report
@@ -29,7 +29,7 @@ from fnet.cli.progress import display, tensorboard_run
 from fnet.cli.results import Trained, write_results
 from fnet.engine import ALONE, Processes
 from fnet.interop import missing
-from fnet.training import train_state_shapes
+from fnet.training import EpochRecord, is_finished, train_state_shapes
 
 
 class World(NamedTuple):
@@ -220,7 +220,7 @@ def train_member(
         raise
     assert train_state is not None
     save(train_state)  # also of a finished network, which can be trained for more epochs
-    if not fnet.is_finished(train_state, job.train_config):
+    if not is_finished(train_state, job.train_config):
         arguments = [argument for argument in argv if argument not in ("--resume", "--overwrite")]
         if args.out is None:
             arguments += ["--out", str(out)]
@@ -251,7 +251,7 @@ def load(path: Path, job: Job, key: fnet.random.Key) -> Trained | None:
         done, wanted = len(loaded.records), job.train_config.epochs
         if done > wanted:
             raise ValueError(f"the run in {path.parents[1]} has {done} epochs already; --epochs must be at least that")
-        if done < wanted and fnet.is_finished(loaded.train_state, job.train_config):
+        if done < wanted and is_finished(loaded.train_state, job.train_config):
             say("note", f"training stopped early after {done} epochs (--patience), and does so again")
     return loaded
 

@@ -1,5 +1,7 @@
 """Data sets in files: folders of `.npy`, `.npz`, and tables of numbers."""
 
+from __future__ import annotations
+
 from collections.abc import Collection
 from pathlib import Path
 from typing import IO

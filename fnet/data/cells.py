@@ -1,5 +1,7 @@
 """What a cell of a table says: a missing value, a number, a date, or text."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """The data set as a value: two that need no file, splitting and batching."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from fnet import random as frandom
 from fnet.data import npy as _npy
 from fnet.nn import Array
 from fnet.random import Key
-from fnet.tree import freeze, frozen
+from fnet.tree import container, freeze, frozen
 
 __all__ = [
     "Classes",
@@ -38,6 +40,7 @@ Labels: TypeAlias = npt.NDArray[np.integer[Any]]
 Classes: TypeAlias = tuple[int | str, ...]
 
 
+@container
 class Dataset(NamedTuple):
     """Examples with their labels, or with the numbers of a regression."""
 
@@ -263,7 +266,7 @@ def batches(key: Key, dataset: Dataset, batch_size: int, *, drop_last: bool = Fa
         ValueError: `batch_size` is not positive, or no batch is left.
     """
     if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"expected batches(key, dataset, batch_size), but the second is a {type(dataset).__name__}")
+        raise TypeError(f"expected batches(key, dataset, batch_size), but got {type(dataset).__name__} second")
     order = frandom.permutation(key, len(dataset.y))
     for part in batch_slices(len(order), batch_size, drop_last=drop_last):
         yield gather(dataset.x, order[part]), dataset.y.take(order[part], axis=0)

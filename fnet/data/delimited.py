@@ -4,6 +4,8 @@ Most blocks of a large file are numbers and nothing else, and go to `numpy.loadt
 certain as the exact way would, a block at a time, goes through the exact way: `csv`, and each column by itself.
 """
 
+from __future__ import annotations
+
 import csv
 from collections.abc import Collection, Sequence
 from pathlib import Path

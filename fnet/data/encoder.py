@@ -1,11 +1,15 @@
 """What the columns of a table become, as a value that a model keeps, and as JSON."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from fnet.tree import container
 
 __all__ = [
     "EncodedColumn",
@@ -19,6 +23,7 @@ __all__ = [
 ]
 
 
+@container
 class EncodedColumn(NamedTuple):
     """What one column becomes."""
 
@@ -32,6 +37,7 @@ class EncodedColumn(NamedTuple):
     missing: bool = False  # categorical: whether missing cells have a feature
 
 
+@container
 class Encoder(NamedTuple):
     """What the columns of a table become, in their order."""
 

@@ -1,5 +1,7 @@
 """The features of a table, as an encoder has them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,11 +12,12 @@ from fnet.data.cells import counted, days, shown
 from fnet.data.encoder import EncodedColumn, Encoder, column_features, feature_names
 from fnet.data.tables import Column, Table, numbers, texts, where
 from fnet.nn import Array
-from fnet.tree import frozen
+from fnet.tree import container, frozen
 
 __all__ = ["EncodeNotes", "dates", "encode"]
 
 
+@container
 class EncodeNotes(NamedTuple):
     """What happened to a table that `encode` was given, for people."""
 

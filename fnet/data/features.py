@@ -1,5 +1,7 @@
 """Standardization of features."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fnet.nn import Array
-from fnet.tree import freeze
+from fnet.tree import container, freeze
 
 __all__ = ["Standardizer", "fit_standardizer", "standardize"]
 
 CHUNK = 4096  # rows read at a time where all rows are gone through
 
 
+@container
 class Standardizer(NamedTuple):
     """What `standardize` subtracts and divides by."""
 
@@ -62,7 +65,7 @@ def fit_standardizer(
     return freeze(Standardizer(np.where(mask, first + shift, 0.0), np.where(mask, divisor, 1.0)))
 
 
-def standardize(standardizer: Standardizer, x: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> Array:
+def standardize(standardizer: Standardizer, x: npt.ArrayLike, *, dtype: npt.DTypeLike = "float32") -> Array:
     """`(x - mean) / std`, Chen & Wu, Eq. (1), computed in float64 and then rounded to the dtype.
 
     So integers, timestamps, and numbers of any dtype keep what tells them apart.

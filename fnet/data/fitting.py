@@ -1,5 +1,7 @@
 """Tables as features: what each column becomes, learned from the training rows."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection
 from typing import Any

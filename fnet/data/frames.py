@@ -1,5 +1,7 @@
 """Tables from Python: mappings of names to columns, and data frames, which are not imported."""
 
+from __future__ import annotations
+
 import datetime
 from collections.abc import Iterable, Mapping
 from numbers import Number
@@ -91,7 +93,7 @@ def _array(source: str, data: Any) -> tuple[Array, npt.NDArray[np.bool]]:
     elif hasattr(data, "to_numpy"):
         data = data.to_numpy()
     elif isinstance(data, str | bytes) or not isinstance(data, Iterable):
-        raise TypeError(f"{source}: expected one value per row, but got a {type(data).__name__}")
+        raise TypeError(f"{source}: expected one value per row, but got {type(data).__name__}")
     elif not isinstance(data, np.ndarray):
         items: list[Any] = list(data)  # pyright: ignore[reportUnknownArgumentType]
         data = np.empty(len(items), object)  # numpy.asarray would make text of the numbers in [1, "a"]

@@ -1,5 +1,7 @@
 """One column of a table while a file is read: numbers as long as its cells are, or text."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import numpy as np

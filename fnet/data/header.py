@@ -1,10 +1,13 @@
 """How a delimited text is laid out: its delimiter, its decimal mark, and whether its first row is a header."""
 
+from __future__ import annotations
+
 import csv
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from fnet.data.cells import MISSING, THOUSANDS, days, is_number, looks_like_number, shown
+from fnet.tree import container
 
 __all__ = ["Layout", "find_layout", "has_header"]
 
@@ -14,6 +17,7 @@ MAX_CELLS = 20_000  # that are looked at to find the layout
 MAX_ROWS = 1000
 
 
+@container
 class Layout(NamedTuple):
     """How cells are separated, and how numbers are written."""
 

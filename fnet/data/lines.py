@@ -1,5 +1,7 @@
 """The lines of a text file, which may be compressed with gzip, read in blocks of bounded size."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import stat

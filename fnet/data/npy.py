@@ -1,5 +1,7 @@
 """NumPy's file formats, read as untrusted input: no pickle, and no more memory than the file can fill."""
 
+from __future__ import annotations
+
 import math
 import os
 import stat

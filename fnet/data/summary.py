@@ -1,5 +1,7 @@
 """A table, its target and what its columns become, in one line for people."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from fnet.data.cells import counted, shown

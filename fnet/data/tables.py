@@ -1,5 +1,7 @@
 """A table as a value: named columns of numbers or of text, and where each row came from."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +10,7 @@ import numpy.typing as npt
 
 from fnet.data.cells import shown, to_numbers
 from fnet.nn import Array
-from fnet.tree import frozen
+from fnet.tree import container, frozen
 
 __all__ = [
     "Column",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 
+@container
 class Column(NamedTuple):
     """One column of a table."""
 
@@ -32,6 +35,7 @@ class Column(NamedTuple):
     typed: bool = True  # False: the levels are cells as a file has them, so that they may be numbers
 
 
+@container
 class Table(NamedTuple):
     """Named columns of as many rows each."""
 

@@ -1,16 +1,19 @@
 """The scale of the targets of a regression: standardized for the network, and back in the user's unit."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fnet.nn import Array
-from fnet.tree import freeze
+from fnet.tree import container, freeze
 
 __all__ = ["TargetScale", "fit_target_scale", "scale_targets", "unscale_outputs"]
 
 
+@container
 class TargetScale(NamedTuple):
     """What `scale_targets` subtracts and divides by."""
 
@@ -53,7 +56,7 @@ def fit_target_scale(y: npt.ArrayLike, *, log: bool = False, sample_weight: npt.
     return freeze(TargetScale(first + shift, std, np.bool(log)))
 
 
-def scale_targets(scale: TargetScale, y: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> Array:
+def scale_targets(scale: TargetScale, y: npt.ArrayLike, *, dtype: npt.DTypeLike = "float32") -> Array:
     """`(y - mean) / std`, or `(log(y) - mean) / std`, `[rows, targets]`, rounded to the dtype.
 
     Raises:

@@ -1,5 +1,7 @@
 """The column of a table that is to be predicted: classes or numbers."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +13,7 @@ from fnet.data.cells import is_number, shown
 from fnet.data.dataset import Classes, Labels
 from fnet.data.tables import Column, Table, column_named, drop_columns, numbers, take_rows, texts, where
 from fnet.nn import Array
-from fnet.tree import freeze, frozen
+from fnet.tree import container, freeze, frozen
 
 __all__ = [
     "Target",
@@ -29,6 +31,7 @@ FEW = 20  # different values of a column that is suspected to be classes
 SAMPLE = 2000  # rows that are looked at to guess
 
 
+@container
 class Target(NamedTuple):
     """What is to be predicted from each row."""
 
@@ -39,6 +42,7 @@ class Target(NamedTuple):
     note: str = ""  # a sentence for people where the column was found by its name
 
 
+@container
 class TargetGuess(NamedTuple):
     """Which column is likely to be the target, where nobody said."""
 

@@ -4,6 +4,8 @@ It computes in float32 what `fnet.model.predict` does, or with `int8` in 8 bits.
 global but constants, so that several threads may call it. Names stand in strings and in comments alone.
 """
 
+from __future__ import annotations
+
 import itertools
 import re
 import textwrap

@@ -1,5 +1,7 @@
 """C as text: literals that names cannot leave, comments that they cannot end, tables, and templates with parts."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -9,6 +9,8 @@ Batch norm is folded into the linear layers. Standardization is not: where a mea
 deviation, `w x / std - w mean / std` would lose digits in float32 that `(x - mean) / std` keeps.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Sequence
@@ -44,7 +46,7 @@ def save_onnx(path: str | Path, model: Model) -> None:
     write_atomically(path, to_onnx(model).SerializeToString(deterministic=True))
 
 
-def to_onnx(model: Model) -> "onnx.ModelProto":
+def to_onnx(model: Model) -> onnx.ModelProto:
     """The model as an ONNX model, which computes `fnet.model.predict` and `fnet.model.predict_proba`.
 
     Its metadata hold, as JSON, `classes` in the order of the probabilities, or the `quantiles` of its numbers, and
@@ -116,7 +118,7 @@ def _standardize(graph: _Graph, standardizer: Standardizer) -> str:
     return graph.node("Cast", x, to=TensorProto.FLOAT)
 
 
-def _probabilities(graph: _Graph, model: Model, logits: Sequence[str]) -> list["onnx.ValueInfoProto"]:
+def _probabilities(graph: _Graph, model: Model, logits: Sequence[str]) -> list[onnx.ValueInfoProto]:
     """The outputs of a classifier."""
     from onnx import TensorProto, helper
 
@@ -133,7 +135,7 @@ def _probabilities(graph: _Graph, model: Model, logits: Sequence[str]) -> list["
     ]
 
 
-def _numbers(graph: _Graph, model: Model, logits: Sequence[str]) -> list["onnx.ValueInfoProto"]:
+def _numbers(graph: _Graph, model: Model, logits: Sequence[str]) -> list[onnx.ValueInfoProto]:
     """The output of a regression, in float64."""
     from onnx import TensorProto, helper
 

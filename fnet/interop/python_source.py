@@ -4,6 +4,8 @@ It computes what `fnet.model.predict` computes, by the same operations in the sa
 on the same machine. Names stand in it as `repr` writes them, in constants and in the docstring alone.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import io

@@ -7,6 +7,8 @@ section 3.1. Features share a step, so those of a larger range are divided by mo
 et al. (2019), "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from fnet.data import Standardizer
 from fnet.interop.source_text import networks
 from fnet.model import Model
 from fnet.nn import Array
+from fnet.tree import container
 
 __all__ = ["Quantized", "QuantizedLinear", "quantize", "quantized_prediction"]
 
@@ -23,6 +26,7 @@ MAX_INPUTS = (2**31 - 1) // (127 * 255)  # of a layer, so that its sums fit in 3
 INSIDE = 0.9999  # the share of the numbers at each end that a step is made for; those beyond are clipped
 
 
+@container
 class QuantizedLinear(NamedTuple):
     """A linear layer in 8 bits: `y = scale * (w q) + b` with `q = floor(clip(x / step + zero + 1/2, 0, 255))`."""
 
@@ -33,6 +37,7 @@ class QuantizedLinear(NamedTuple):
     zero: int  # the q of x = 0
 
 
+@container
 class Quantized(NamedTuple):
     """The networks of a model in 8 bits."""
 

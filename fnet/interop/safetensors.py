@@ -6,6 +6,8 @@ The arrays are those of `fnet.interop.torch`, a set for each member of an ensemb
 a SHA-256 of the whole, since the format has no checksum.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from pathlib import Path

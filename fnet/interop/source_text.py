@@ -1,5 +1,7 @@
 """What a model written as source code needs, in any language: its networks, its numbers in lines, and what it is."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 

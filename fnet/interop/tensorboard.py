@@ -10,6 +10,8 @@ Each run is a subfolder of one directory, so that `tensorboard --logdir DIRECTOR
 The package tensorboard writes them, without TensorFlow.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import io

@@ -14,6 +14,8 @@ The network alone: its features are standardized before, and the outputs of a re
 `fnet.data.scale_targets`, which `fnet.data.unscale_outputs(model.scale, …)` undoes.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -91,7 +93,7 @@ def from_torch_state_dict(config: MLPConfig, state_dict: Mapping[str, Any]) -> t
     return tree.freeze(tree.map(read, names, like))
 
 
-def sequential(config: MLPConfig) -> "torch.nn.Sequential":
+def sequential(config: MLPConfig) -> torch.nn.Sequential:
     """The network as a PyTorch module, with PyTorch's own random parameters.
 
     Loaded with a state dict from `to_torch_state_dict`, it computes the logits of `fnet.predict_logits` in evaluation

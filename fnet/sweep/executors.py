@@ -1,5 +1,7 @@
 """What runs tasks: a loop over any executor, and executors in this process, a pool of processes, Dask and MPI."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import logging
@@ -18,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import fnet
 from fnet.interop import missing
+from fnet.tree import container
 
 __all__ = ["EXECUTORS", "Failure", "Pool", "cores", "map_runs", "open_pool"]
 
@@ -29,6 +32,7 @@ POLL = 0.02  # seconds to wait for one future before the others are looked at
 DASK_IN_FLIGHT = 256  # tasks: the number of workers may change
 
 
+@container
 class Failure(NamedTuple):
     """The outcome of a task without a result."""
 
@@ -127,6 +131,7 @@ def _finished(running: Mapping[int, Future[Any]]) -> list[tuple[int, Any]]:
 # Executors ------------------------------------------------------------------------------------------------------------
 
 
+@container
 class Pool(NamedTuple):
     """Two arguments of `map_runs`."""
 

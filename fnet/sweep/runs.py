@@ -4,6 +4,8 @@ A worker, in whatever process or on whatever machine, gets a `Run`, reads the da
 `Outcome`; both can be pickled.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import hashlib
@@ -20,19 +22,21 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 import fnet
-from fnet import EpochRecord, MLPConfig, TrainConfig, metrics
+from fnet import MLPConfig, TrainConfig, metrics
 from fnet.checkpoint import write_atomically
 from fnet.data import Dataset, Standardizer
 from fnet.losses import softmax
 from fnet.random import Key
 from fnet.sweep.executors import Failure, Pool, map_runs
-from fnet.training import check_configs
+from fnet.training import EpochRecord, check_configs
+from fnet.tree import container
 
 __all__ = ["Outcome", "Run", "Source", "Splits", "content_hash", "estimate", "make_run", "run_all", "train"]
 
 VERSIONS = {"fnet": fnet.__version__, "numpy": np.__version__}
 
 
+@container
 class Splits(NamedTuple):
     """The data of a run: the rows to train on, those to compare runs on, and how the features are scaled."""
 
@@ -46,6 +50,7 @@ class Splits(NamedTuple):
 Source: TypeAlias = Callable[[], Splits]
 
 
+@container
 class Run(NamedTuple):
     """All that a worker needs to train a network.
 
@@ -72,6 +77,7 @@ class Run(NamedTuple):
         return folder / f"{content_hash(self.description)}.json"
 
 
+@container
 class Outcome(NamedTuple):
     """A trained network on the validation rows, and how its training went."""
 

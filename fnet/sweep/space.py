@@ -3,6 +3,8 @@
 A combination is plain data, a mapping of names to values.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 import re
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fnet import random
 from fnet.random import Key
+from fnet.tree import container
 
 __all__ = ["Range", "Space", "grid", "parse_space", "parse_values", "random_search"]
 
@@ -19,6 +22,7 @@ _RANGE = re.compile(r"([^:]+?)\.\.([^:]+)(:log)?(?::(\d+))?")
 DIGITS = 4  # significant digits of numbers drawn from a range: what is shown is what is run
 
 
+@container
 class Range(NamedTuple):
     """The numbers from low to high, both included; integers if both are."""
 

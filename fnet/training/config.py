@@ -1,5 +1,7 @@
 """How to train, as data: the optimizer, its schedule, the weights of the examples, and the regularizers of a run."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -9,6 +11,7 @@ import numpy.typing as npt
 
 from fnet import mlp, schedules
 from fnet.nn import Array
+from fnet.params import MLPConfig
 from fnet.schedules import Schedule
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "TrainConfig", "example_weights", "learning_rate_schedule"]
@@ -114,7 +117,7 @@ class TrainConfig:
             if value is None and name in _OPTIONAL:
                 continue
             if not isinstance(value, Real) or not low <= float(value) < high:
-                hint = "; a schedule has a name, see schedule" if callable(value) else ""
+                hint = '; a schedule is chosen by name, as in schedule="cosine"' if callable(value) else ""
                 raise ValueError(f"{name} must be {allowed}; got {value!r}{hint}")
             # A scalar of NumPy would compute in float64 where a number computes in float32: other bits than the same
             # config has when it comes back from JSON.
@@ -135,6 +138,15 @@ class TrainConfig:
     def tracks_best(self) -> bool:
         """Whether the best epoch is recorded, which needs validation data."""
         return self.keep == "best" or self.patience is not None
+
+
+def check_types(config: object, train_config: object) -> None:
+    """Raise a TypeError unless the arguments are an MLPConfig and a TrainConfig."""
+    if not isinstance(config, MLPConfig) or not isinstance(train_config, TrainConfig):
+        raise TypeError(
+            "expected (config, train_config, …), an MLPConfig and a TrainConfig, but got "
+            f"{type(config).__name__} and {type(train_config).__name__}"
+        )
 
 
 def learning_rate_schedule(train_config: TrainConfig) -> Schedule:

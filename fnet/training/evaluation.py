@@ -1,5 +1,7 @@
 """Passes through a data set that train nothing: evaluation, and batch-norm statistics."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ __all__ = ["Evaluation", "evaluate", "recompute_state"]
 CHUNK = 2**20  # elements of the widest layer evaluated at a time
 
 
+@tree.container
 class Evaluation(NamedTuple):
     """How a model does on a data set."""
 

@@ -1,5 +1,7 @@
 """The examples that a run is trained on: checked, weighted, and gathered into batches."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -12,12 +14,14 @@ from fnet.engine import Processes
 from fnet.nn import Array
 from fnet.params import MLPConfig
 from fnet.training.config import TrainConfig, example_weights
+from fnet.tree import container
 
 __all__ = ["Examples", "Transform", "check_dataset", "checked_targets", "training_examples"]
 
 Transform: TypeAlias = Callable[[Array], Array]
 
 
+@container
 class Examples(NamedTuple):
     """The training examples, for batches."""
 
@@ -83,10 +87,10 @@ def checked_targets(name: str, config: MLPConfig, dataset: Dataset) -> Array:
 def check_dataset(name: str, config: MLPConfig, dataset: Dataset) -> None:
     """Raise a TypeError or ValueError where the types and shapes of a data set do not fit the config."""
     if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{name} must be a Dataset, but got a {type(dataset).__name__}: fnet.Dataset(x, y) makes one")
+        raise TypeError(f"{name} must be a Dataset, not {type(dataset).__name__}: fnet.Dataset(x, y) makes one")
     for part, array in (("x", dataset.x), ("y", dataset.y)):
         if not isinstance(array, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"{name}.{part} must be an array, but got a {type(array).__name__}: use numpy.asarray")
+            raise TypeError(f"{name}.{part} must be an array, not {type(array).__name__}: use numpy.asarray")
         mlp.refuse_masked(f"{name}.{part}", array)
     x, y = dataset.x, dataset.y
     if x.dtype.kind not in "fiub":

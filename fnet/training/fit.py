@@ -4,6 +4,8 @@ Everything that a run needs to go on is in `TrainState`, one pytree. The order o
 epoch) and the noise of a step one of (key, step), so a run that stops at any step goes on as if it had not.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import time
@@ -20,7 +22,7 @@ from fnet.nn import Array
 from fnet.params import MLPConfig, Params, State, check_like, check_params
 from fnet.random import Key
 from fnet.schedules import Schedule
-from fnet.training.config import TrainConfig, learning_rate_schedule
+from fnet.training.config import TrainConfig, check_types, learning_rate_schedule
 from fnet.training.evaluation import Evaluation, evaluate, recompute_state
 from fnet.training.examples import Transform, checked_targets, training_examples
 from fnet.training.step import (
@@ -32,12 +34,14 @@ from fnet.training.step import (
     check_opt_state,
     init_train_state,
 )
+from fnet.tree import container
 
 __all__ = ["EpochRecord", "check_configs", "final_model", "fit", "is_finished", "run"]
 
 STATISTICS_ROWS = 8192  # examples from which batch-norm statistics are recomputed
 
 
+@container
 class EpochRecord(NamedTuple):
     """The metrics of an epoch; partial unless `finished`."""
 
@@ -61,7 +65,7 @@ class EpochRecord(NamedTuple):
         """The score of a classifier on the validation data."""
         return self.valid_score
 
-    def in_unit(self, unit: float) -> "EpochRecord":
+    def in_unit(self, unit: float) -> EpochRecord:
         """The record with its scores multiplied by a unit, such as an RMSE by what the targets were divided by."""
         valid = None if self.valid_score is None else unit * self.valid_score
         return self._replace(train_score=unit * self.train_score, valid_score=valid)
@@ -267,11 +271,7 @@ def _keep_best(train_config: TrainConfig, train_state: TrainState, evaluation: E
 
 def check_configs(config: MLPConfig, train_config: TrainConfig) -> None:
     """Raise a TypeError or ValueError where the two do not fit each other."""
-    if not isinstance(config, MLPConfig) or not isinstance(train_config, TrainConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(
-            f"expected fit(config, train_config, …) with an MLPConfig and a TrainConfig, but got a "
-            f"{type(config).__name__} and a {type(train_config).__name__}"
-        )
+    check_types(config, train_config)
     if config.batch_norm and config.hidden_sizes and train_config.batch_size < 2:
         raise ValueError("batch norm needs batches of at least 2 examples; got batch_size=1")
     if config.loss != "cross_entropy":
@@ -287,7 +287,7 @@ def _check_train_state(
 ) -> None:
     if not isinstance(train_state, TrainState):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
-            f"train_state must be a TrainState, as fit yields it, but got a {type(train_state).__name__}; for "
+            f"train_state must be a TrainState, as fit yields it, not {type(train_state).__name__}; for "
             "parameters alone: init_train_state(key, config, train_config)._replace(params=…, state=…)"
         )
     check_params(config, train_state.params, train_state.state)

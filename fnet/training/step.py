@@ -1,5 +1,7 @@
 """One step of training: the state of a run as one pytree, and the pure function that updates it."""
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from fnet.nn import Array
 from fnet.optim import AdamState, SGDState
 from fnet.params import MLPConfig, Params, State
 from fnet.random import Key
-from fnet.training.config import TrainConfig, learning_rate_schedule
+from fnet.training.config import TrainConfig, check_types, learning_rate_schedule
 
 __all__ = [
     "Best",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 
+@tree.container
 class Totals(NamedTuple):
     """Sums over the examples of the epoch so far."""
 
@@ -36,6 +39,7 @@ class Totals(NamedTuple):
 NO_TOTALS = Totals(np.float64(0), np.float64(0), np.int64(0))
 
 
+@tree.container
 class Best(NamedTuple):
     """The best epoch so far."""
 
@@ -45,6 +49,7 @@ class Best(NamedTuple):
     epoch: np.int64  # 0: none yet
 
 
+@tree.container
 class TrainState(NamedTuple):
     """Everything that a run needs to go on, in one pytree."""
 
@@ -57,6 +62,7 @@ class TrainState(NamedTuple):
     epoch: np.int64  # epochs finished
 
 
+@tree.container
 class StepMetrics(NamedTuple):
     """The loss and the score of a batch, before the update."""
 
@@ -130,6 +136,7 @@ def train_step(
         NonFiniteLossError: the loss is infinite or not a number; nothing is updated then.
         TypeError, ValueError: as `fnet.loss_and_grads`; a state that another train_config made.
     """
+    check_types(config, train_config)
     check_opt_state(train_config, train_state)
     if train_config.input_noise:
         noise_key, key = random.split(key)

@@ -31,7 +31,8 @@ pin()
 import numpy as np  # noqa: E402
 
 import fnet  # noqa: E402
-from fnet import MLPConfig, Standardizer, model  # noqa: E402
+from fnet import MLPConfig, model  # noqa: E402
+from fnet.data import Standardizer  # noqa: E402
 from fnet.interop.c_source import save_c  # noqa: E402
 from fnet.interop.python_source import save_python  # noqa: E402
 from fnet.model import Model  # noqa: E402

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import MLPConfig, Standardizer, model
+from fnet import MLPConfig, model
+from fnet.data import Standardizer
 from fnet.interop.c_source import to_c
 from fnet.interop.safetensors import load_safetensors
 from fnet.model import Model

@@ -11,7 +11,8 @@ from c_compiler import SANITIZED, c_number, c_rows, compiled, loaded, needs_cc
 from exported import HOSTILE, REGRESSIONS, classifier, columns, features, named, of_table
 
 import fnet
-from fnet import MLPConfig, Standardizer, data, model
+from fnet import MLPConfig, data, model
+from fnet.data import Standardizer
 from fnet.interop.c_source import save_c, to_c
 from fnet.model import Model
 from fnet.nn import ACTIVATIONS

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import MLPConfig, Standardizer, model, tree
+from fnet import MLPConfig, model, tree
+from fnet.data import Standardizer
 from fnet.interop.onnx import save_onnx, to_onnx
 from fnet.model import Model
 from fnet.nn import ACTIVATIONS

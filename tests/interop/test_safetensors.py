@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import MLPConfig, Standardizer, model, tree
-from fnet.data import EncodedColumn, Encoder
+from fnet import MLPConfig, model, tree
+from fnet.data import EncodedColumn, Encoder, Standardizer
 from fnet.interop import safetensors as interop
 from fnet.interop.safetensors import load_safetensors, save_safetensors
 from fnet.interop.torch import sequential

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from fnet import EpochRecord, MLPConfig, TrainConfig, plots
+from fnet import MLPConfig, TrainConfig, plots
 from fnet.interop.tensorboard import add_confusion_matrix, check_installed, open_run, write_run
+from fnet.training import EpochRecord
 
 metadata = pytest.importorskip("tensorboard.plugins.hparams.metadata", reason="tensorboard is not installed")
 image = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")

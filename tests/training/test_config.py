@@ -21,7 +21,7 @@ from fnet import TrainConfig, training
         ("class_weight", "even", '"balanced"'), ("class_weight", 5, "numbers"), ("class_weight", ("a",), "numbers"),
         ("epochs", None, "positive integer"), ("batch_size", True, "positive integer"),
         ("learning_rate", None, "finite number"), ("learning_rate", "0.1", "finite number"), ("eps", None, "positive"),
-        ("learning_rate", lambda count: 0.1, "finite number.*; a schedule has a name, see schedule"),
+        ("learning_rate", lambda count: 0.1, "finite number.*; a schedule is chosen by name"),
         ("nesterov", "no", "True or False"), ("recompute_statistics", None, "True or False"),
     ],
 )  # fmt: skip

@@ -66,8 +66,8 @@ WITH_NAN[3, 2] = np.nan
         (GOOD._replace(x=np.zeros((0, 4))), ValueError, "dataset.x has no rows"),
         (GOOD._replace(y=np.array([0, 1])), ValueError, r"as many rows as dataset.x, 5, but its shape is \[2\]"),
         (GOOD._replace(x=WITH_NAN), ValueError, r"x must be finite, but x\[3, 2\] is nan"),
-        (GOOD._replace(y=[0] * 5), TypeError, "dataset.y must be an array, but got a list: use numpy.asarray"),
-        (tuple(GOOD[:2]), TypeError, r"dataset must be a Dataset, but got a tuple: fnet.Dataset\(x, y\)"),
+        (GOOD._replace(y=[0] * 5), TypeError, "dataset.y must be an array, not list: use numpy.asarray"),
+        (tuple(GOOD[:2]), TypeError, r"dataset must be a Dataset, not tuple: fnet.Dataset\(x, y\)"),
     ],
 )
 def test_evaluate_refuses(dataset: Any, error: type[Exception], message: str) -> None:

@@ -108,15 +108,15 @@ ROWS = Dataset(np.zeros((4, 4)), np.array([0, 1, 2, 1]))
 @pytest.mark.parametrize(
     ("dataset", "options", "error", "message"),
     [
-        (tuple(GOOD[:2]), {}, TypeError, r"train must be a Dataset, but got a tuple: fnet.Dataset\(x, y\) makes one"),
-        (GOOD.x, {}, TypeError, "train must be a Dataset, but got a ndarray"),
+        (tuple(GOOD[:2]), {}, TypeError, r"train must be a Dataset, not tuple: fnet.Dataset\(x, y\) makes one"),
+        (GOOD.x, {}, TypeError, "train must be a Dataset, not ndarray"),
         (
             ROWS._replace(x=[[0.0] * 4] * 4),
             {},
             TypeError,
-            "train.x must be an array, but got a list: use numpy.asarray",
+            "train.x must be an array, not list: use numpy.asarray",
         ),
-        (ROWS._replace(y=[0, 1, 2, 1]), {}, TypeError, "train.y must be an array, but got a list: use numpy.asarray"),
+        (ROWS._replace(y=[0, 1, 2, 1]), {}, TypeError, "train.y must be an array, not list: use numpy.asarray"),
         (ROWS._replace(x=np.zeros((4, 4), complex)), {}, TypeError, "train.x must be numbers, but its dtype is compl"),
         (ROWS._replace(x=np.full((4, 4), "1")), {}, TypeError, "train.x must be numbers, but its dtype is <U1"),
         (ROWS._replace(x=np.ma.masked_equal(ROWS.x, 0)), {}, TypeError, "train.x is a masked array"),

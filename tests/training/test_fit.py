@@ -14,7 +14,7 @@ from helpers import KEY, LOSSES, check_purity, each_engine, examples, small, ste
 import fnet
 from fnet import TrainConfig, data, random, tree
 from fnet.testing import assert_trees_close, assert_trees_equal
-from fnet.training import recompute_state
+from fnet.training import is_finished, recompute_state
 
 CONFIG = small(dtype="float32", dropout=0.3, input_dropout=0.1)
 TRAIN, VALID = examples(CONFIG), examples(CONFIG, 30, seed=1)
@@ -109,7 +109,7 @@ def test_early_stopping_and_the_best_model() -> None:
     assert len(losses) == best + 1 + 3 < 60
     params, state = fnet.final_model(run[-1][0], train_config)
     assert fnet.evaluate(CONFIG, params, state, VALID).loss == losses[best]
-    assert fnet.is_finished(run[-1][0], train_config)
+    assert is_finished(run[-1][0], train_config)
     by_accuracy = dataclasses.replace(train_config, monitor="accuracy", patience=None, epochs=10)
     run = list(fnet.fit(CONFIG, by_accuracy, TRAIN, VALID, key=KEY))
     accuracies = [record.valid_accuracy for _, record in run if record.valid_accuracy is not None]
@@ -188,8 +188,8 @@ NUMBERS = small(loss="squared_error")
 @pytest.mark.parametrize(
     ("args", "options", "error", "message"),
     [
-        ((TrainConfig(), CONFIG, TRAIN), {}, TypeError, r"fit\(config, train_config, …\) .* got a TrainConfig and a M"),
-        ((CONFIG, TRAIN), {"train": TRAIN}, TypeError, "got a MLPConfig and a Dataset"),
+        ((TrainConfig(), CONFIG, TRAIN), {}, TypeError, r"\(config, train_config, …\).* got TrainConfig and MLP"),
+        ((CONFIG, TRAIN), {"train": TRAIN}, TypeError, "got MLPConfig and Dataset"),
         ((CONFIG, TrainConfig(batch_size=1), TRAIN), {}, ValueError, "batches of at least 2 examples; got"),
         ((CONFIG, TrainConfig(patience=1), TRAIN), {}, ValueError, "need validation data"),
         ((CONFIG, TrainConfig(keep="best"), TRAIN), {}, ValueError, "need validation data"),
@@ -212,7 +212,7 @@ STATE = fnet.init_train_state(KEY, CONFIG)
 @pytest.mark.parametrize(
     ("train_state", "error", "message"),
     [
-        (STATE[:2], TypeError, "train_state must be a TrainState, as fit yields it, but got a tuple; for parameters"),
+        (STATE[:2], TypeError, "train_state must be a TrainState, as fit yields it, not tuple; for parameters"),
         (fnet.init_train_state(KEY, dataclasses.replace(CONFIG, sizes=(4, 1, 3))), ValueError,
          r"params\[0\].linear.w does not fit the config: expected float32\[4, 5\], but got float32\[4, 1\]"),
         (fnet.init_train_state(KEY, dataclasses.replace(CONFIG, dtype="float64")), ValueError,

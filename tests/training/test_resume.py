@@ -10,7 +10,7 @@ from helpers import KEY, each_engine, examples, small
 import fnet
 from fnet import TrainConfig, checkpoint
 from fnet.testing import assert_trees_equal
-from fnet.training import train_state_shapes
+from fnet.training import is_finished, train_state_shapes
 
 CONFIG = small(sizes=(4, 8, 6, 3), dtype="float32", dropout=0.3, input_dropout=0.1)
 TRAIN, VALID = examples(CONFIG), examples(CONFIG, 30, seed=1)
@@ -40,7 +40,7 @@ def test_a_run_that_stops_goes_on_to_the_same_bits(options: dict[str, Any], engi
         assert_trees_equal(rest[-1][0], whole[-1][0])
         records = [record._replace(seconds=0) for _, record in rest]
         assert records == [record._replace(seconds=0) for _, record in whole][-len(records) :]
-    assert fnet.is_finished(whole[-1][0], train_config)
+    assert is_finished(whole[-1][0], train_config)
     assert list(fit(train_state=whole[-1][0])) == []
 
 
@@ -61,7 +61,7 @@ def test_a_stopped_run_goes_on_from_a_checkpoint(engine: str, tmp_path: Path) ->
     fit = partial(fnet.fit, CONFIG, train_config, TRAIN, VALID, key=KEY, engine=engine)
     *_, (whole, _) = fit()
     path, state = tmp_path / "state.npz", None
-    while state is None or not fnet.is_finished(state, train_config):
+    while state is None or not is_finished(state, train_config):
         asked = iter(range(10))
         *_, (state, _) = fit(train_state=state, stop=lambda asked=asked: next(asked) == 3)
         checkpoint.save(path, state)

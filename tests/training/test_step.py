@@ -106,3 +106,12 @@ def test_train_state_shapes_need_no_memory_and_load_a_checkpoint(
         assert set(getattr(template, "strides", ())) <= {0}
     checkpoint.save(tmp_path / "state.npz", state)
     assert_trees_equal(checkpoint.load(tmp_path / "state.npz", shapes), state)
+
+
+def test_swapped_configs_show_the_right_order() -> None:
+    config, train_config = small(), TrainConfig()
+    train_state = fnet.init_train_state(KEY, config, train_config)
+    with pytest.raises(TypeError, match=r"expected \(config, train_config, …\).* but got TrainConfig and MLPConfig"):
+        fnet.train_step(train_config, config, train_state, np.ones((2, 4)), [0, 1], key=KEY)  # pyright: ignore
+    with pytest.raises(TypeError, match="config must be an MLPConfig, not TrainConfig"):
+        fnet.init_train_state(KEY, train_config, config)  # pyright: ignore

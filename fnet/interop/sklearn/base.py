@@ -1,8 +1,9 @@
 """What the classifier and the regressor share: parameters, training, and the checks of what comes in."""
 
+from __future__ import annotations
+
 # ruff: noqa: N803  # scikit-learn calls the features X
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
-
 import dataclasses
 import operator
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from fnet.data import Dataset, Standardizer
 from fnet.model import Model
 from fnet.nn import Array
 from fnet.params import MLPConfig
-from fnet.training import TrainConfig, TrainState
+from fnet.training import EpochRecord, TrainConfig, TrainState
 
 __all__ = ["Base"]
 
@@ -79,7 +80,7 @@ class Base(BaseEstimator):
     def _train_options(self) -> dict[str, Any]:
         return {}
 
-    def _validation_score(self, record: fnet.EpochRecord, valid: Dataset) -> float | None:
+    def _validation_score(self, record: EpochRecord, valid: Dataset) -> float | None:
         return record.valid_score
 
     # Training ---------------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ class Base(BaseEstimator):
             engine=self.engine,
             sample_weight=weights[rows],
         )
-        records: list[fnet.EpochRecord] = []
+        records: list[EpochRecord] = []
         for end_of_epoch, record in epochs:
             train_state = end_of_epoch
             records.append(record)

@@ -1,8 +1,9 @@
 """The classifier."""
 
+from __future__ import annotations
+
 # ruff: noqa: N803  # scikit-learn calls the features X
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self

@@ -1,8 +1,9 @@
 """The regressor."""
 
+from __future__ import annotations
+
 # ruff: noqa: N803  # scikit-learn calls the features X
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
-
 import dataclasses
 import math
 from typing import Any, Self
@@ -10,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
-import fnet
 from fnet import data, model
 from fnet.data import Dataset, TargetScale
 from fnet.interop.sklearn.base import Base
 from fnet.model import Model
 from fnet.nn import Array
+from fnet.training import EpochRecord
 
 __all__ = ["MLPRegressor"]
 
@@ -106,7 +107,7 @@ class MLPRegressor(RegressorMixin, Base):
         assert model.scale is not None
         return data.scale_targets(model.scale, targets, dtype=model.config.dtype)
 
-    def _validation_score(self, record: fnet.EpochRecord, valid: Dataset) -> float | None:
+    def _validation_score(self, record: EpochRecord, valid: Dataset) -> float | None:
         if self.loss == "pinball" or record.valid_score is None:
             return record.valid_score
         spread = float(np.var(valid.y, axis=0, dtype=np.float64).mean())
