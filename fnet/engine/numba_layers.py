@@ -157,16 +157,6 @@ def bias_relu_fwd(z, v, leak, bits, threshold, kept, h, slope):
 
 
 @jit
-def dropout_fwd(x, bits, threshold, kept, y, mask):
-    zero, kept = x.dtype.type(0), x.dtype.type(kept)
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            m = kept if bits[i, j] >= threshold else zero
-            mask[i, j] = m
-            y[i, j] = x[i, j] * m
-
-
-@jit
 def norm_slope_bwd(z, x_hat, slope, v, inv_std, dv, pooled):
     """Through dropout and activation, the sums over the batch, and unless they are yet to be pooled the batch norm."""
     dv[:] = 0
