@@ -36,11 +36,15 @@ SECONDS, MEGABYTES = 1.0, 64  # limits of a read; the memory is beyond the file'
 
 
 class Format(NamedTuple):
-    """A kind of file: its suffix, a maker of damaged files, and the reader."""
+    """A kind of file: its suffix, a maker of damaged files, and the reader.
+
+    If it is strict, a warning is an error, and each message must name the file.
+    """
 
     suffix: str
     make: Callable[[random.Random], bytes]
     read: Callable[[Path], Any]
+    strict: bool = False
 
 
 class Outcome(NamedTuple):
@@ -53,15 +57,15 @@ class Outcome(NamedTuple):
     memory: float  # the most MB of a read, beyond the size of its file
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+def main(formats: dict[str, Format], description: str | None) -> int:
+    parser = argparse.ArgumentParser(description=(description or "").split("\n\n")[0])
     parser.add_argument("--count", type=int, default=10_000, metavar="N", help="files of each format")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", metavar="NAME", help="formats whose name contains this")
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     failed = False
     print(f"{'format':<22}{'read':>7}{'errors':>8}{'wrong':>7}{'slowest':>10}{'memory':>10}")
-    for name, form in formats().items():
+    for name, form in formats.items():
         if args.only not in name:
             continue
         outcome = fuzz(form, args.count, args.seed)
@@ -168,7 +172,7 @@ def fuzz(form: Format, count: int, seed: int) -> Outcome:
     wrong: list[str] = []
     read, slowest, memory = 0, 0.0, 0.0
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("error" if form.strict else "ignore")
         path = Path(folder, "file" + form.suffix)
         for i in range(count):
             path.unlink(missing_ok=True)  # some file systems flush a file that is overwritten
@@ -179,6 +183,8 @@ def fuzz(form: Format, count: int, seed: int) -> Outcome:
                 read += 1
             except DOCUMENTED as error:
                 errors[type(error).__name__] += 1
+                if form.strict and str(path) not in str(error):
+                    wrong.append(f"file {i} of seed {seed} is not named: {error!s:.300}")
             except Exception as error:
                 wrong.append(f"file {i} of seed {seed}: {type(error).__name__}: {error!s:.300}")
             slowest = max(slowest, time.perf_counter() - started)
@@ -188,9 +194,8 @@ def fuzz(form: Format, count: int, seed: int) -> Outcome:
 
 def reset_peak_memory() -> float:
     """The resident memory now, in MB; that of `peak_memory` from here on. Linux alone; elsewhere it is never reset."""
-    if not CLEAR.exists():
-        return peak_memory()
-    CLEAR.write_text("5")
+    if CLEAR.exists():
+        CLEAR.write_text("5")
     return peak_memory()
 
 
@@ -203,4 +208,4 @@ def peak_memory() -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(formats(), __doc__))

@@ -8,90 +8,24 @@ target, encoder, features, back from JSON. Exits with 1 if an error is of anothe
 not finite, or a file takes over a second or over 64 MB beyond its size.
 """
 
-import argparse
-import collections
 import gzip
 import json
-import math
 import random
-import resource
-import tempfile
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
+import fuzz_readers
+import mutations
 import numpy as np
+from fuzz_readers import Format
 
 from fnet import data
 
-DOCUMENTED = (ValueError, TypeError, OSError)
-SECONDS, MEGABYTES = 1.0, 64  # limits of a file; the memory is beyond its size
-CLEAR = Path("/proc/self/clear_refs")
 CELLS = (
     "", "NA", "nan", "-nan", "inf", "1e400", "-1e-400", "1_000", "1,5", "1.5", "1,000", "\uff11", "0x1", "007", "True",
     "null", "?", "2024-02-29", "2023-02-29", "9999-12-31 23:59:59", "0000-01-01", "a,b", "a;b", 'a"b', '"', '""', "id",
     "a\nb", "a\rb", "\x1b[31m", "=1+1", "x" * 1000, "9" * 400, "1.7e308", "-1.7e308", "4.9e-324", "1e-5", "\x1c5",
     "\xa05", "\u0662", "\ufeff", " ", "\t",
 )  # fmt: skip
-
-
-class Outcome(NamedTuple):
-    """How the reading of one kind of file went."""
-
-    read: int  # tables that could be read
-    errors: dict[str, int]  # documented errors, by kind
-    wrong: list[str]  # other errors
-    slowest: float  # seconds
-    memory: float  # the most MB of a file, beyond its size
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--count", type=int, default=10_000, metavar="N", help="files of each kind")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
-    failed = False
-    print(f"{'kind':<16}{'read':>7}{'errors':>8}{'wrong':>7}{'slowest':>10}{'memory':>10}")
-    for kind, make in KINDS.items():
-        outcome = fuzz(make, args.count, args.seed)
-        failed |= bool(outcome.wrong) or outcome.slowest > SECONDS or outcome.memory > MEGABYTES
-        print(
-            f"{kind:<16}{outcome.read:>7}{sum(outcome.errors.values()):>8}{len(outcome.wrong):>7}"
-            f"{outcome.slowest:>8.3f} s{outcome.memory:>7.1f} MB",
-            flush=True,
-        )
-        for line in outcome.wrong[:5]:
-            print(f"  {line}")
-    return int(failed)
-
-
-def fuzz(make: Callable[[random.Random], bytes], count: int, seed: int) -> Outcome:
-    """Read as many tables that `make` makes."""
-    chance = random.Random(seed)
-    errors: collections.Counter[str] = collections.Counter()
-    wrong: list[str] = []
-    read, slowest, memory = 0, 0.0, 0.0
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        path = Path(folder, "table.csv")
-        for i in range(count):
-            path.unlink(missing_ok=True)  # some file systems flush a file that is overwritten
-            size = path.write_bytes(make(chance))
-            before, started = reset_peak_memory(), time.perf_counter()
-            try:
-                go_all_the_way(path)
-                read += 1
-            except DOCUMENTED as error:
-                errors[type(error).__name__] += 1
-                if str(path) not in str(error):
-                    wrong.append(f"file {i} of seed {seed} is not named: {error!s:.300}")
-            except Exception as error:
-                wrong.append(f"file {i} of seed {seed}: {type(error).__name__}: {error!s:.300}")
-            slowest = max(slowest, time.perf_counter() - started)
-            memory = max(memory, peak_memory() - before - size / 2**20)
-    return Outcome(read, dict(errors), wrong, slowest, memory)
 
 
 def go_all_the_way(path: Path) -> None:
@@ -143,7 +77,7 @@ def table(chance: random.Random) -> bytes:
 
 def damaged(chance: random.Random) -> bytes:
     """A table with flipped bits, cuts and spliced pieces."""
-    return mutate(table(chance), chance)
+    return mutations.mutate(table(chance), chance, text=True)
 
 
 def packed(chance: random.Random) -> bytes:
@@ -158,49 +92,13 @@ def packed(chance: random.Random) -> bytes:
         case case if case < 25:
             return gzip.compress(damaged(chance), 1)
         case _:
-            return mutate(gzip.compress(table(chance), 1), chance)
+            return mutations.mutate(gzip.compress(table(chance), 1), chance, text=True)
 
 
-KINDS: dict[str, Callable[[random.Random], bytes]] = {"strange": table, "damaged": damaged, "gzip": packed}
-
-
-def mutate(good: bytes, chance: random.Random) -> bytes:
-    """A damaged copy of a file."""
-    changed = bytearray(good)
-    for _ in range(chance.choice((1, 1, 1, 2, 5))):
-        at = chance.randrange(max(len(changed), 1))
-        match chance.randrange(6):
-            case 0:  # a bit
-                changed[at : at + 1] = bytes(b ^ (1 << chance.randrange(8)) for b in changed[at : at + 1])
-            case 1:  # a byte, often one that means something
-                changed[at : at + 1] = chance.choice((b",", b";", b"\t", b'"', b"\n", b"\r", b"\0", bytes([at % 256])))
-            case 2:  # the end is missing
-                del changed[at:]
-            case 3:  # a piece is missing
-                del changed[at : at + chance.randrange(1, 64)]
-            case 4:  # a piece stands in another place
-                other = chance.randrange(max(len(changed), 1))
-                changed[at:at] = changed[other : other + chance.randrange(1, 64)]
-            case _:  # a piece comes many times
-                changed[at:at] = changed[at : at + chance.randrange(1, 16)] * int(
-                    10 ** chance.uniform(0, math.log10(2e4))
-                )
-    return bytes(changed)
-
-
-def reset_peak_memory() -> float:
-    """The resident memory now, in MB; that of `peak_memory` from here on. Linux alone; elsewhere it is never reset."""
-    if CLEAR.exists():
-        CLEAR.write_text("5")
-    return peak_memory()
-
-
-def peak_memory() -> float:
-    """The largest resident memory, in MB."""
-    if not CLEAR.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    status = CLEAR.with_name("status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+KINDS = {
+    kind: Format(".csv", make, go_all_the_way, strict=True)
+    for kind, make in (("strange", table), ("damaged", damaged), ("gzip", packed))
+}
 
 
 def _quoted(text: str) -> str:
@@ -208,4 +106,4 @@ def _quoted(text: str) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(fuzz_readers.main(KINDS, __doc__))

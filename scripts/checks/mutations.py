@@ -14,8 +14,8 @@ import numpy as np
 from fnet.interop import safetensors
 
 
-def mutate(good: bytes, chance: random.Random) -> bytes:
-    """A damaged copy of a file."""
+def mutate(good: bytes, chance: random.Random, *, text: bool = False) -> bytes:
+    """A damaged copy of a file; of a text, with characters that have a meaning in tables."""
     changed = bytearray(good)
     for _ in range(chance.choice((1, 1, 1, 2, 5))):
         at = chance.randrange(max(len(changed), 1))
@@ -23,7 +23,8 @@ def mutate(good: bytes, chance: random.Random) -> bytes:
             case 0:  # a bit
                 changed[at : at + 1] = bytes(b ^ (1 << chance.randrange(8)) for b in changed[at : at + 1])
             case 1:  # a byte
-                changed[at : at + 1] = bytes([chance.randrange(256)])
+                special = b',;\t"\n\r\0' if text and chance.random() < 0.9 else bytes(range(256))
+                changed[at : at + 1] = bytes([chance.choice(special)])
             case 2:  # the end is missing
                 del changed[at:]
             case 3:  # a piece is missing
@@ -31,6 +32,9 @@ def mutate(good: bytes, chance: random.Random) -> bytes:
             case 4:  # a piece stands in another place
                 other = chance.randrange(max(len(changed), 1))
                 changed[at:at] = changed[other : other + chance.randrange(1, 64)]
+            case _ if text:  # a piece is repeated
+                times = int(10 ** chance.uniform(0, math.log10(2e4)))
+                changed[at:at] = changed[at : at + chance.randrange(1, 16)] * times
             case _:  # a number is another one, small or huge
                 size = chance.choice((1, 2, 4, 8))
                 value = chance.choice((0, 1, 2 ** (8 * size) - 1, 2 ** (8 * size - 1), chance.getrandbits(8 * size)))

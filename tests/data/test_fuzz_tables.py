@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "checks"))
-fuzz_tables = importlib.import_module("fuzz_tables")
+fuzz_readers, fuzz_tables = map(importlib.import_module, ("fuzz_readers", "fuzz_tables"))
 
 COUNT = 150
 
 
 @pytest.mark.parametrize("kind", fuzz_tables.KINDS)
 def test_only_documented_errors_come_from_tables(kind: str) -> None:
-    outcome = fuzz_tables.fuzz(fuzz_tables.KINDS[kind], COUNT, seed=5)
+    outcome = fuzz_readers.fuzz(fuzz_tables.KINDS[kind], COUNT, seed=5)
     assert outcome.wrong == []
     assert outcome.read + sum(outcome.errors.values()) == COUNT
     assert outcome.read > 0
     assert sum(outcome.errors.values()) > COUNT / 4
-    assert outcome.memory < fuzz_tables.MEGABYTES
+    assert outcome.memory < fuzz_readers.MEGABYTES
 
 
-def test_other_errors_nameless_ones_and_slow_tables_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_nameless_ones_and_slow_tables_are_noticed() -> None:
     def broken(path: Path) -> None:
         match path.read_bytes():
             case b"0":
@@ -34,9 +34,9 @@ def test_other_errors_nameless_ones_and_slow_tables_are_noticed(monkeypatch: pyt
             case _:
                 time.sleep(0.02)
 
-    monkeypatch.setattr(fuzz_tables, "go_all_the_way", broken)
     contents = iter([b"0", b"1", b"2"])
-    outcome = fuzz_tables.fuzz(lambda chance: next(contents), 3, seed=0)
+    form = fuzz_readers.Format(".csv", lambda chance: next(contents), broken, strict=True)
+    outcome = fuzz_readers.fuzz(form, 3, seed=0)
     assert [line.partition(":")[0] for line in outcome.wrong] == ["file 0 of seed 0", "file 1 of seed 0 is not named"]
     assert outcome.slowest >= 0.02
 
@@ -53,4 +53,4 @@ def test_a_long_number_that_is_none_takes_no_time() -> None:
 
 def test_damage_changes_a_file() -> None:
     good = fuzz_tables.table(random.Random(3))
-    assert any(fuzz_tables.mutate(good, random.Random(seed)) != good for seed in range(5))
+    assert any(fuzz_tables.mutations.mutate(good, random.Random(seed), text=True) != good for seed in range(5))
