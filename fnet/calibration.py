@@ -1,4 +1,4 @@
-"""Temperature scaling of logits, and shifts of quantiles. Calibration error and coverage are in `fnet.metrics`."""
+"""Calibration: temperature scaling of logits, shifts of quantiles. `fnet.metrics` has the errors that they reduce."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from fnet.nn import Array
 __all__ = ["fit_quantile_shifts", "fit_temperature", "safe_temperature"]
 
 LOWEST, HIGHEST = 0.01, 100.0  # temperatures
-PRIOR_STD = 0.5  # of log T in safe_temperature: T is from 0.37 to 2.7 with a probability of 95 %
+PRIOR_STD = 0.5  # of log T in safe_temperature, which puts 95 % of T between 0.37 and 2.7
 FOLDS = 5
 
 
 def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike, *, prior_std: float = math.inf) -> float:
     """The temperature T that minimizes the cross entropy of `softmax(logits / T)`: Guo et al. (2017), section 4.2.
 
-    Use examples that the network was not trained on; few of them need `safe_temperature`, since T is as low as it may
-    be where all are classified correctly. Accuracy does not depend on T.
+    Use examples that the network was not trained on. With few examples, use `safe_temperature`: if all of them are
+    classified correctly, T goes to its lower limit. Accuracy does not depend on T.
 
     >>> logits = np.array([[4.0, 0.0]] * 4)
     >>> round(fit_temperature(logits, [0, 0, 0, 1]), 3)  # 4 / T = log(3)
     3.641
 
     Args:
-        logits: `[batch, classes]`; or `[members, batch, classes]` of an ensemble, which averages probabilities.
+        logits: `[batch, classes]`, or `[members, batch, classes]` of an ensemble that averages probabilities.
         labels: `[batch]`.
-        prior_std: the standard deviation of a normal prior of log T with mean 0; T is then the most probable one:
-            `sum of cross entropies + log(T)**2 / (2 * prior_std**2)` is least.
+        prior_std: the standard deviation of a normal prior of log T with mean 0. The result is the most probable T,
+            which minimizes `sum of cross entropies + log(T)**2 / (2 * prior_std**2)`.
 
     Returns:
         A temperature from 0.01 to 100.
 
     Raises:
-        TypeError, ValueError: shapes that differ, labels out of range, or logits that are not finite.
+        TypeError, ValueError: the shapes differ, labels are out of range, or logits are not finite.
     """
     z, y = _checked(logits, labels)
     return _fit(z, y, prior_std)
 
 
 def safe_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """A temperature that few rows support: the most probable one, if it helps on rows that it was not fitted on.
+    """A temperature for few rows: regularized by a prior, and used only if it helps on held-out rows.
 
-    It is `fit_temperature` with a prior, `log(T)` normal with a standard deviation of 0.5, which n rows outweigh as n
-    grows; and 1, which leaves the probabilities as they are, unless in 5-fold cross-validation (Stone 1974) the
-    temperatures of the other folds lower the cross entropy of the rows that are left out.
+    It is the result of `fit_temperature` with a normal prior of `log(T)`, standard deviation 0.5, whose influence
+    shrinks as the number of rows grows. It is 1, which leaves the probabilities unchanged, unless the temperatures
+    fitted in 5-fold cross-validation (Stone 1974) lower the cross entropy of the held-out rows.
 
     >>> logits = np.array([[2.0, 0.0]] * 4)
     >>> fit_temperature(logits, [0, 0, 0, 0]) < 0.1, round(safe_temperature(logits, [0, 0, 0, 0]), 2)
@@ -59,7 +59,7 @@ def safe_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         logits, labels: as for `fit_temperature`.
 
     Raises:
-        TypeError, ValueError: as `fit_temperature`.
+        TypeError, ValueError: as for `fit_temperature`.
     """
     z, y = _checked(logits, labels)
     fold = np.arange(len(y)) % FOLDS
@@ -97,14 +97,14 @@ def _fit(z: Array, y: npt.NDArray[np.integer], prior_std: float) -> float:
 
 
 def _cross_entropy(z: Array, labels: Array) -> float:
-    """The mean cross entropy of the probabilities that the members of z `[members, batch, classes]` have on average."""
+    """The mean cross entropy of the probabilities averaged over the members of z, `[members, batch, classes]`."""
     log_p = losses.log_softmax(z)[:, np.arange(len(labels)), labels]
     top = log_p.max(axis=0)
     return float(-(top + np.log(np.exp(log_p - top).mean(axis=0))).mean())
 
 
 def _golden_section(f: Callable[[float], float], low: float, high: float, *, tolerance: float = 1e-6) -> float:
-    """The minimum of a function that has one, to within the tolerance: Kiefer (1953)."""
+    """The minimum of a unimodal function, to within the tolerance: Kiefer (1953)."""
     ratio = (math.sqrt(5) - 1) / 2
     a, b = high - ratio * (high - low), low + ratio * (high - low)
     f_a, f_b = f(a), f(b)
@@ -121,22 +121,22 @@ def _golden_section(f: Callable[[float], float], low: float, high: float, *, tol
 
 
 def fit_quantile_shifts(quantiles: npt.ArrayLike, targets: npt.ArrayLike, levels: tuple[float, ...]) -> Array:
-    """What to add to predicted quantiles, `[quantiles]`: Romano, Patterson & Candès (2019), with a tail at a time.
+    """Offsets `[quantiles]` that calibrate predicted quantiles: Romano, Patterson & Candès (2019), for each tail.
 
-    For the level q it is the q-quantile of `targets - quantiles[:, k]` over n examples that the network was not
-    trained on, at the position `q (n + 1)` in their order. A new target is then not above the shifted quantile with
-    probability q, whatever the network. Where the position is not from 1 to n, since n is too small, it is 0.
+    The offset for the level q is the q-quantile of `targets - quantiles[:, k]` over n examples that the network was
+    not trained on, at position `q (n + 1)` in sorted order. Whatever the network, a new target is then at most the
+    shifted quantile with probability q. If n is too small for the position to be from 1 to n, the offset is 0.
 
     >>> fit_quantile_shifts(np.zeros((9, 2)), np.arange(9.0), (0.01, 0.5))
     array([0., 4.])
 
     Args:
-        quantiles: `[rows, quantiles]`, predicted.
+        quantiles: the predicted quantiles, `[rows, quantiles]`.
         targets: `[rows]`.
-        levels: one for each quantile, in (0, 1).
+        levels: the level of each quantile, in (0, 1).
 
     Raises:
-        ValueError: shapes that do not fit, or numbers that are not finite.
+        ValueError: the shapes do not match, or a number is not finite.
     """
     q, y = np.asarray(quantiles, np.float64), np.asarray(targets, np.float64)
     if q.shape != (*y.shape, len(levels)) or y.ndim != 1 or not y.size:

@@ -1,7 +1,7 @@
-"""Any pytree to a file and back: bit for bit, atomically, without pickle.
+"""Save and load any pytree: bit for bit, atomically, without pickle.
 
-The file is an `.npz` that `numpy.load` reads: an entry for each leaf, named by its path, one with metadata as JSON, and
-one with the SHA-256 of all that. The same tree always gives the same bytes.
+The file is an `.npz` that `numpy.load` reads. It has an entry for each leaf, named by its path, an entry with metadata
+as JSON, and an entry with the SHA-256 of all others. The same tree always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ MAX_METADATA = 16 << 20  # bytes; parsed JSON takes several times its length
 
 
 def save(path: str | Path, tree_: PyTree, *, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a pytree of arrays, numbers and strings, so that `load` returns it bit for bit.
+    """Save a pytree of arrays, numbers and strings to a file from which `load` returns it bit for bit.
 
-    The file is written under another name in the same folder, flushed to the disk and renamed, so that at any moment,
-    and after a crash at any moment, `path` is the old file or the new one, whole.
+    The file is written under a temporary name in the same folder, flushed to the disk and renamed. At any moment, and
+    after a crash at any moment, `path` is therefore the complete old file or the complete new one.
 
     Args:
-        metadata: anything that JSON can hold, for `load_metadata`; at most 16 MiB.
+        metadata: a JSON object for `load_metadata`, at most 16 MiB.
 
     Raises:
-        TypeError: a leaf is not an array of numbers or strings, a number or a string; names its path.
-        ValueError: a string ends in a NUL character, which NumPy would drop; names its path. Or too many metadata.
-        OSError: the file cannot be written; the old one is still there.
+        TypeError: a leaf is not an array of numbers or strings, a number or a string; the message names its path.
+        ValueError: a string ends in a NUL character, which NumPy would drop; or the metadata are too large.
+        OSError: the file cannot be written; the old file is intact.
     """
     leaves = tree.flatten_with_path(tree_)[0]
     arrays = {_entry_name(leaf_path): _to_array(leaf_path, leaf) for leaf_path, leaf in leaves}
@@ -77,23 +77,24 @@ def save(path: str | Path, tree_: PyTree, *, metadata: Mapping[str, Any] | None 
 
 
 def load(path: str | Path, like: T) -> T:
-    """The pytree in a file that `save` wrote.
+    """Load the pytree in a file that `save` wrote.
 
     Args:
-        like: a tree of the same structure, with leaves of the same shapes and dtypes, such as one from `fnet.init`.
+        like: a tree with the same structure, shapes and dtypes, such as one from `fnet.init`.
 
     Raises:
         FileNotFoundError, PermissionError: the file cannot be opened.
-        ValueError: it is damaged, is not a regular file, or holds another tree; names the path and both shapes.
+        ValueError: it is damaged, is not a regular file, or holds another tree; the message names the path and both
+            shapes.
     """
     return restore(path, read(path)[0], like)
 
 
 def restore(path: str | Path, arrays: Mapping[str, Array], like: T) -> T:
-    """The pytree of `load` from the arrays of `read`; the path is for messages.
+    """Make the tree of `load` from the arrays of `read`; the path is for messages.
 
     Raises:
-        ValueError: as `load`.
+        ValueError: as for `load`.
     """
     leaves, treedef = tree.flatten_with_path(like)
     names = [_entry_name(leaf_path) for leaf_path, _ in leaves]
@@ -113,19 +114,19 @@ def _some(names: set[str]) -> str:
 
 
 def load_metadata(path: str | Path) -> dict[str, Any]:
-    """The metadata in a file that `save` wrote.
+    """Load the metadata in a file that `save` wrote.
 
     Raises:
-        FileNotFoundError, PermissionError, ValueError: as `load`.
+        FileNotFoundError, PermissionError, ValueError: as for `load`.
     """
     return read(path)[1]
 
 
 def read(path: str | Path, *, max_metadata: int = MAX_METADATA) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays in a file that `save` wrote, each under the name of its entry, and the metadata.
+    """Read the arrays in a file that `save` wrote, by the name of their entry, and the metadata.
 
     Raises:
-        FileNotFoundError, PermissionError, ValueError: as `load`. Or metadata of more than `max_metadata` bytes.
+        FileNotFoundError, PermissionError, ValueError: as for `load`; or the metadata have over `max_metadata` bytes.
     """
     arrays = npy.read_npz(path)
     missing = {_METADATA, _SHA256} - arrays.keys()
@@ -149,22 +150,22 @@ def read(path: str | Path, *, max_metadata: int = MAX_METADATA) -> tuple[dict[st
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Replace a file by one with the given bytes: at any moment it is the old one or the new one, whole.
+    """Write a file so that at any moment it is the complete old one or the complete new one.
 
     Raises:
-        OSError: the file cannot be written; the old one is still there.
+        OSError: the file cannot be written; the old file is intact.
     """
     path = Path(path)
-    if not path.parent.is_dir():  # else the message would name the temporary file
+    if not path.parent.is_dir():  # otherwise the message would name the temporary file
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}{_TEMPORARY}")
     try:
-        with temporary.open("xb") as file:  # of mode 0o666 without the bits of the umask, as any new file
+        with temporary.open("xb") as file:  # with mode 0o666 & ~umask, like any new file
             _lock(file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.utime(temporary)  # young until it is renamed, see remove_temporaries
+            os.utime(temporary)  # recent until the rename, see remove_temporaries
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -176,16 +177,16 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
 
 def remove_temporaries(folder: str | Path) -> None:
-    """Delete the temporary files of `write_atomically` whose writers were killed; those being written stay."""
+    """Delete the temporary files of `write_atomically` whose writers were killed, but not those being written."""
     for path in Path(folder).glob(f".*{_TEMPORARY}"):
         with contextlib.suppress(OSError), path.open("r+b") as file:
-            # A writer that lives holds the lock, but for a moment after creating the file and before renaming it.
+            # A running writer holds the lock, except just after it creates the file and just before it renames it.
             if _lock(file.fileno()) and time.time() - os.fstat(file.fileno()).st_mtime > 1:
                 path.unlink()
 
 
 def _lock(handle: int) -> bool:
-    """Lock an open file until it is closed or the process ends; False where it is locked, or cannot be."""
+    """Lock an open file until it is closed or the process ends; False if it is locked already or cannot be locked."""
     if fcntl is None:
         return False
     try:
@@ -196,7 +197,7 @@ def _lock(handle: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where the system can (Windows cannot open a folder)."""
+    """Make a rename survive a power failure, if the system allows it (Windows cannot open a folder)."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -225,12 +226,12 @@ def _pack(arrays: Mapping[str, Array], note: bytes) -> bytes:
 
 
 def _entry_name(path: str) -> str:
-    """A path as the name of an entry: with nothing in it that could be taken for a folder."""
+    """The name of the entry for a path, without characters that separate folders."""
     return "leaf" + urllib.parse.quote(path, safe="[]'. ")
 
 
 def digest(arrays: Mapping[str, Array], note: bytes) -> bytes:
-    """The SHA-256 of metadata and of named arrays, in their order."""
+    """The SHA-256 of metadata and named arrays, in order."""
     sha256 = hashlib.sha256(note)
     for name, array in arrays.items():
         sha256.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
@@ -257,7 +258,7 @@ def _to_array(path: str, leaf: Any) -> Array:
 
 
 def _like(source: str, path: str, like: Any, array: Array) -> Any:
-    """The stored array as what `like` is: an array, a NumPy scalar or a Python one."""
+    """The stored array as an array, NumPy scalar or Python scalar, like `like`."""
     expected = _to_array(path, like)
     same_dtype = array.dtype == expected.dtype or array.dtype.kind == expected.dtype.kind == "U"
     if array.shape != expected.shape or not same_dtype:
@@ -281,14 +282,14 @@ def save_step(
     metadata: Mapping[str, Any] | None = None,
     keep: int = 2,
 ) -> Path:
-    """Write a checkpoint of a step to a folder, then delete all others but the `keep` of the highest steps.
+    """Write a checkpoint of a step to a folder, then delete all but the `keep` newest.
 
     Raises:
-        TypeError, ValueError, OSError: as `save`; what was there is still there.
+        TypeError, ValueError, OSError: as for `save`; the older checkpoints are intact.
         ValueError: `keep` is not positive, or `step` is negative.
     """
     if keep < 1 or step < 0:
-        raise ValueError(f"expected keep of 1 or more and a step of 0 or more, but got {keep} and {step}")
+        raise ValueError(f"keep must be at least 1 and step at least 0, but got {keep} and {step}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:010d}.npz"
@@ -306,12 +307,12 @@ def steps(folder: str | Path) -> list[Path]:
 
 
 def load_newest(folder: str | Path, read: Callable[[Path], T]) -> T | None:
-    """What `read` gives for the newest checkpoint in a folder that is not damaged; None where there is none.
+    """Read the newest undamaged checkpoint in a folder; None if there are no checkpoints.
 
-    Warns of each damaged one, by name.
+    Each damaged checkpoint causes a warning that names it.
 
     Args:
-        read: such as `lambda path: load(path, like)`; a ValueError from it means damage.
+        read: a function such as `lambda path: load(path, like)`; a ValueError from it means damage.
 
     Raises:
         ValueError: there are checkpoints, but all are damaged.

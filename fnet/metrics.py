@@ -1,7 +1,7 @@
-"""Scores of predictions.
+"""Metrics of predictions.
 
-Of classes: accuracy, confusion matrix, precision, recall and F1, calibration error; of numbers: RMSE, MAE and R²; of
-quantiles: pinball loss and coverage.
+Classification: accuracy, confusion matrix, precision, recall, F1 and calibration error. Regression: RMSE, MAE and R².
+Quantiles: pinball loss and coverage.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def score_name(loss: str) -> str:
-    """The name of the score of networks with the given loss: "accuracy", "rmse" or "coverage".
+    """The name of the score of a network with the given loss: "accuracy", "rmse" or "coverage".
 
     >>> score_name("squared_error")
     'rmse'
@@ -46,8 +46,8 @@ def score_name(loss: str) -> str:
 def example_scores(loss: str, outputs: Array, targets: Array) -> Array:
     """The contribution of each example to the score of a network with the given loss, `[rows]`; see `mean_score`.
 
-    For the accuracy, whether the class is right; for the RMSE, the mean squared error over the targets; for the
-    coverage, whether the target is between the lowest and the highest quantile, or not above a single one.
+    For the accuracy, whether the class is right. For the RMSE, the mean squared error over the targets. For the
+    coverage, whether the target is between the lowest and the highest quantile, or not above a single quantile.
 
     >>> example_scores("squared_error", np.array([[1.0, 3.0]]), np.zeros((1, 2)))
     array([5.])
@@ -77,21 +77,21 @@ def mean_score(loss: str, total: float, count: int) -> float:
     return math.sqrt(total / count) if score_name(loss) == "rmse" else total / count
 
 
-# Classes --------------------------------------------------------------------------------------------------------------
+# Classification -------------------------------------------------------------------------------------------------------
 
 
 def accuracy(logits_or_labels: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """The fraction of examples whose class is right.
+    """The fraction of examples whose predicted class is right.
 
     >>> accuracy([[0.1, 2.0], [3.0, 0.0]], [1, 1]), accuracy([1, 0], [1, 1])
     (0.5, 0.5)
 
     Args:
         logits_or_labels: `[batch, classes]` logits or probabilities, or `[batch]` predicted labels.
-        labels: `[batch]`, the true ones.
+        labels: the true labels, `[batch]`.
 
     Raises:
-        ValueError: the numbers of predictions and labels differ, or there are none.
+        ValueError: the numbers of predictions and labels differ or are 0.
     """
     predictions, labels = np.asarray(logits_or_labels), np.asarray(labels)
     if predictions.ndim == 2 and predictions.shape[1] > 1:
@@ -109,7 +109,7 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
            [0, 1]])
 
     Raises:
-        TypeError, ValueError: labels or predictions that are not integers in [0, num_classes).
+        TypeError, ValueError: labels or predictions are not integers in [0, num_classes).
     """
     labels, predictions = check_labels(labels, num_classes), check_labels(predictions, num_classes)
     if len(labels) != len(predictions):
@@ -122,7 +122,7 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
 class ClassificationReport(NamedTuple):
     """Precision, recall and F1 of each class, and their averages: Chen & Wu, Table II.
 
-    The precision of a class that is never predicted is 0, and so is the recall of a class that never occurs.
+    The precision of a class that is never predicted is 0, as is the recall of a class that never occurs.
     """
 
     precision: Array  # [classes]; the fraction of predictions of the class that are right
@@ -141,7 +141,7 @@ def classification_report(labels: npt.ArrayLike, predictions: npt.ArrayLike, num
     array([0.5, 1. ])
 
     Raises:
-        TypeError, ValueError: as `confusion_matrix`; or there are no examples.
+        TypeError, ValueError: as for `confusion_matrix`, or there are no examples.
     """
     matrix = confusion_matrix(labels, predictions, num_classes)
     right, support, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
@@ -162,7 +162,7 @@ def classification_report(labels: npt.ArrayLike, predictions: npt.ArrayLike, num
 
 
 def format_report(report: ClassificationReport, classes: tuple[int | str, ...] | None = None) -> str:
-    """The classification report as a table, in the layout of Chen & Wu's Table II.
+    """Format a classification report as a table, in the layout of Chen & Wu's Table II.
 
     >>> print(format_report(classification_report([0, 0, 1], [0, 1, 1], 2), ("no", "yes")))
     class          precision    recall        f1   support
@@ -178,7 +178,7 @@ def format_report(report: ClassificationReport, classes: tuple[int | str, ...] |
     """
     names = [str(name) for name in classes or range(len(report.support))]
     if len(names) != len(report.support):
-        raise ValueError(f"expected the names of {len(report.support)} classes, but got {len(names)}")
+        raise ValueError(f"expected {len(report.support)} class names, but got {len(names)}")
     width = max(12, *(len(name) for name in names))
     total = int(report.support.sum())
 
@@ -202,19 +202,19 @@ def format_report(report: ClassificationReport, classes: tuple[int | str, ...] |
 def expected_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, *, num_bins: int = 15) -> float:
     """The expected calibration error: Guo et al. (2017), Eq. (3).
 
-    The n examples are divided by their confidence, which is their highest probability, into bins of equal width;
-    the error is `sum over bins of |bin| / n * |accuracy(bin) - mean confidence(bin)|`.
+    The n examples are divided into bins of equal width by their confidence, which is the highest probability. The
+    error is `sum over bins of |bin| / n * |accuracy(bin) - mean confidence(bin)|`.
 
     >>> expected_calibration_error([[0.75, 0.25]] * 4, [0, 0, 0, 1])
     0.0
 
     Args:
         probabilities: `[batch, classes]`.
-        labels: `[batch]`, the true ones.
+        labels: the true labels, `[batch]`.
         num_bins: the number of bins.
 
     Raises:
-        TypeError, ValueError: shapes that differ, labels or probabilities out of range, or no examples.
+        TypeError, ValueError: the shapes differ, labels or probabilities are out of range, or there are no examples.
     """
     probabilities = np.asarray(probabilities, np.float64)
     if probabilities.ndim != 2 or len(probabilities) == 0:
@@ -236,13 +236,13 @@ def _quotient(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Array:
     return np.divide(a, b, out=np.zeros(len(a)), where=b > 0)
 
 
-# Numbers --------------------------------------------------------------------------------------------------------------
+# Regression -----------------------------------------------------------------------------------------------------------
 
 
 def root_mean_squared_error(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
-    """`sqrt(mean_i (y_i - p_i)^2)` in the unit of the targets; of several targets, the mean of theirs.
+    """`sqrt(mean_i (y_i - p_i)^2)` in the unit of the targets, averaged over several targets.
 
-    >>> root_mean_squared_error([1.0, 2.0], [1.0, 4.0]).__round__(3)
+    >>> round(root_mean_squared_error([1.0, 2.0], [1.0, 4.0]), 3)
     1.414
 
     Args:
@@ -256,32 +256,32 @@ def root_mean_squared_error(targets: npt.ArrayLike, predictions: npt.ArrayLike) 
 
 
 def mean_absolute_error(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
-    """`mean_i |y_i - p_i|` in the unit of the targets; of several targets, the mean of theirs.
+    """`mean_i |y_i - p_i|` in the unit of the targets, averaged over several targets.
 
     >>> mean_absolute_error([1.0, 2.0], [1.0, 4.0])
     1.0
 
     Raises:
-        ValueError: as `root_mean_squared_error`.
+        ValueError: as for `root_mean_squared_error`.
     """
     y, p = _numbers(targets, predictions)
     return float(np.abs(y - p).mean())
 
 
 def r2_score(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
-    """`1 - sum_i (y_i - p_i)^2 / sum_i (y_i - mean y)^2`; of several targets, the mean of theirs.
+    """`1 - sum_i (y_i - p_i)^2 / sum_i (y_i - mean y)^2`, averaged over several targets.
 
-    Of a constant target it is 1 if all predictions are right, else 0.
+    For a constant target, it is 1 if all predictions are right and 0 otherwise.
 
     >>> r2_score([1.0, 2.0, 3.0], [1.0, 2.0, 2.0])
     0.5
 
     Raises:
-        ValueError: as `root_mean_squared_error`.
+        ValueError: as for `root_mean_squared_error`.
     """
     y, p = _numbers(targets, predictions)
     errors, spread = (np.square(y - centre).sum(axis=0) for centre in (p, y.mean(axis=0)))
-    spread[(y == y[0]).all(axis=0)] = 0  # where the mean is rounded
+    spread[(y == y[0]).all(axis=0)] = 0  # not the rounding error of the mean
     share = np.divide(errors, spread, out=(errors > 0).astype(np.float64), where=spread > 0)
     return float((1 - share).mean())
 
@@ -289,37 +289,37 @@ def r2_score(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
 def pinball_loss(targets: npt.ArrayLike, quantiles: npt.ArrayLike, levels: tuple[float, ...]) -> float:
     """The mean pinball loss of predicted quantiles, in the unit of the target: Koenker & Bassett (1978).
 
-    >>> pinball_loss([2.0, 2.0], [[1.0], [3.0]], (0.9,)).__round__(3)
+    >>> round(pinball_loss([2.0, 2.0], [[1.0], [3.0]], (0.9,)), 3)
     0.5
 
     Args:
         targets: `[rows]`.
-        quantiles: `[rows, quantiles]`, predicted.
-        levels: one for each quantile, in (0, 1).
+        quantiles: the predicted quantiles, `[rows, quantiles]`.
+        levels: the level of each quantile, in (0, 1).
 
     Raises:
-        ValueError: shapes that do not fit, no rows, or a number that is not finite.
+        ValueError: the shapes do not match, there are no rows, or a number is not finite.
     """
     y, q = _quantiles(targets, quantiles)
     if len(levels) != q.shape[1]:
-        raise ValueError(f"expected a level for each of {q.shape[1]} quantiles, but got {len(levels)}")
+        raise ValueError(f"expected {q.shape[1]} levels, one for each quantile, but got {len(levels)}")
     return float(pinball_fwd(q, y[:, None], tuple(levels))[0].mean())
 
 
 def coverage(targets: npt.ArrayLike, quantiles: npt.ArrayLike) -> float:
-    """The share of targets from the lowest to the highest predicted quantile; of a single one, up to it.
+    """The fraction of targets between the lowest and the highest predicted quantile, or up to a single quantile.
 
-    Of the quantiles 0.1 and 0.9 it should be 0.8.
+    For the quantiles 0.1 and 0.9, it should be 0.8.
 
     >>> coverage([1.0, 2.0], [[0.0, 1.5], [0.0, 1.5]])
     0.5
 
     Args:
         targets: `[rows]`.
-        quantiles: `[rows, quantiles]`, predicted.
+        quantiles: the predicted quantiles, `[rows, quantiles]`.
 
     Raises:
-        ValueError: as `pinball_loss`.
+        ValueError: as for `pinball_loss`.
     """
     y, q = _quantiles(targets, quantiles)
     return mean_score("pinball", float(example_scores("pinball", np.sort(q, axis=1), y).sum()), len(y))
@@ -333,7 +333,7 @@ def _quantiles(targets: npt.ArrayLike, quantiles: npt.ArrayLike) -> tuple[Array,
 
 
 def _numbers(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> tuple[Array, Array]:
-    """Both as float64 `[rows, targets]`."""
+    """Targets and predictions as float64 `[rows, targets]`."""
     y, p = np.asarray(targets, np.float64), np.asarray(predictions, np.float64)
     if y.shape != p.shape or y.ndim not in (1, 2) or y.size == 0:
         raise ValueError(f"expected as many predictions as targets, but got {p.shape} and {y.shape}")

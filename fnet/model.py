@@ -1,7 +1,7 @@
-"""A trained model as one value and one file: network, scaling, and class names or the unit of numbers.
+"""A trained model as one value and one file: network, scaling, and class names or the scale of the targets.
 
-It takes raw features. It may be an ensemble: several networks of one architecture, whose probabilities, or numbers, are
-averaged (Hansen & Salamon 1990).
+A model takes raw features. It may be an ensemble: several networks of one architecture, whose probabilities or numbers
+are averaged (Hansen & Salamon 1990).
 """
 
 from __future__ import annotations
@@ -36,38 +36,38 @@ __all__ = [
 
 FORMAT = "fnet model 2"
 TEMPERATURES = 1e-6, 1e6
-MAX_METADATA = 3 << 20  # bytes; parsed JSON takes up to 20 times its length
-MAX_NAME = 1000  # characters of a class name; NumPy gives each name the memory of the longest
+MAX_METADATA = 3 << 20  # bytes; parsed JSON takes up to 20 times as much memory
+MAX_NAME = 1000  # characters of a class name; in a NumPy array, every name takes the memory of the longest
 
 
 @tree.container
 class Model(NamedTuple):
-    """A classifier of raw features, or a regression on them."""
+    """A trained classifier or regression that takes raw features."""
 
     config: MLPConfig
-    members: tuple[tuple[Params, State], ...]  # one network, or those of an ensemble
+    members: tuple[tuple[Params, State], ...]  # one network, or the networks of an ensemble
     standardizer: Standardizer
-    classes: Classes  # distinct integers or distinct strings, in the order of the probabilities; () of numbers
-    temperature: float = 1.0  # divides the logits; 1 of numbers
-    provenance: Mapping[str, Any] = {}  # how it was trained, for people; JSON
-    encoder: Encoder | None = None  # how the columns of a table become features
-    target: str | None = None  # the name of the column that is predicted, in such a table
-    scale: TargetScale | None = None  # the unit of numbers; None of classes
+    classes: Classes  # distinct integers or strings, in the order of the probabilities; () for regression
+    temperature: float = 1.0  # divides the logits; 1 for regression
+    provenance: Mapping[str, Any] = {}  # how it was trained, for the reader; JSON
+    encoder: Encoder | None = None  # turns the columns of a table into features
+    target: str | None = None  # the name of the target column in such a table
+    scale: TargetScale | None = None  # the scale of the targets of a regression; None for classification
 
 
 def predict(model: Model, x: npt.ArrayLike | Table) -> npt.NDArray[Any]:
-    """The most probable class of each row of raw features, as an element of `model.classes`; or its numbers.
+    """Predict the class of each row of raw features, an element of `model.classes`, or the numbers of a regression.
 
-    Numbers are float64 in the unit of the targets, `[rows]`, or `[rows, outputs]` of several targets or quantiles. An
-    ensemble averages the outputs of its networks. The quantiles of a row are sorted, so that they do not cross:
+    Numbers are float64 in the unit of the targets: `[rows]`, or `[rows, outputs]` for several targets or quantiles. An
+    ensemble averages the outputs of its networks. The quantiles of a row are sorted so that they do not cross:
     Chernozhukov, Fernandez-Val & Galichon (2010).
 
     Args:
-        x: `[rows, features]`; of a model with an encoder a table, or the features that `fnet.data.encode` makes of it.
+        x: `[rows, features]`. If the model has an encoder, a table or the features that `fnet.data.encode` makes of it.
 
     Raises:
-        TypeError: x is not numbers, or a masked array.
-        ValueError: x is not finite numbers `[rows, features]`, or they are so large that the network overflows.
+        TypeError: x does not consist of numbers, or is a masked array.
+        ValueError: x has another shape or is not finite, or is so large that the network overflows.
     """
     values = outputs(model, x)
     if model.scale is None:
@@ -76,31 +76,31 @@ def predict(model: Model, x: npt.ArrayLike | Table) -> npt.NDArray[Any]:
 
 
 def predict_proba(model: Model, x: npt.ArrayLike | Table) -> Array:
-    """Probabilities `[rows, classes]` of raw features: the mean of `softmax(logits / temperature)` over the members.
+    """Probabilities `[rows, classes]` for raw features: the mean of `softmax(logits / temperature)` over the members.
 
     Raises:
-        TypeError, ValueError: as `predict`, or the model predicts numbers.
+        TypeError, ValueError: as for `predict`, or the model is a regression.
     """
     if model.scale is not None:
-        raise ValueError("the model predicts numbers, which have no probabilities: use fnet.model.predict")
+        raise ValueError("the model is a regression, which has no probabilities: use fnet.model.predict")
     return outputs(model, x)
 
 
 def outputs(model: Model, x: npt.ArrayLike | Table) -> Array:
-    """What `predict` is made of: the probabilities `[rows, classes]`, or the numbers `[rows, outputs]`.
+    """The outputs behind `predict`: probabilities `[rows, classes]` or numbers `[rows, outputs]`.
 
     Raises:
-        TypeError, ValueError: as `predict`.
+        TypeError, ValueError: as for `predict`.
     """
     if isinstance(x, Table):
         if model.encoder is None:
             raise ValueError("x is a table, but the model was trained on arrays: it has no encoder")
         x, _ = data.encode(model.encoder, x)
-    x = np.asanyarray(x)  # a masked array stays one, and is refused
+    x = np.asanyarray(x)  # keeps a masked array, which is refused below
     dtype = model.config.dtype
     networks = [mlp.fold_batch_norm(model.config, *member) for member in model.members]
     parts: list[Array] = []
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
+    with np.errstate(over="ignore", invalid="ignore"):  # non-finite numbers are found below
         for start in range(0, len(x) if x.ndim and len(x) else 1, mlp.PREDICT_CHUNK):
             part = x[start : start + mlp.PREDICT_CHUNK] if x.ndim else x
             part = data.standardize(model.standardizer, part, dtype=dtype)
@@ -114,7 +114,7 @@ def outputs(model: Model, x: npt.ArrayLike | Table) -> Array:
 
 
 def _mean(model: Model, logits: list[Array]) -> Array:
-    """The prediction of an ensemble, from what its networks give."""
+    """The prediction of an ensemble from the outputs of its networks."""
     if model.scale is None:
         return np.mean([losses.softmax(z / float(model.temperature)) for z in logits], axis=0)
     mean = np.mean(logits, axis=0)
@@ -125,24 +125,24 @@ def _mean(model: Model, logits: list[Array]) -> Array:
 
 
 def save_model(path: str | Path, model: Model) -> None:
-    """Write a model to a file that `load_model` and `fnet predict` read; the same model gives the same bytes.
+    """Save a model to a file that `load_model` and `fnet predict` read. The same model gives the same bytes.
 
-    The file is a checkpoint of fnet, an `.npz`. For other formats see `fnet.interop`.
+    The file is a checkpoint of fnet, an `.npz`. For other formats, see `fnet.interop`.
 
     Raises:
-        ValueError: the model does not pass `checked`; says what is wrong. Or the suffix is `.safetensors`.
-        OSError: the file cannot be written; an old one is still there.
+        ValueError: the model does not pass `checked`, or the suffix is `.safetensors`.
+        OSError: the file cannot be written; an old file is intact.
     """
     _check_suffix(path, "save_safetensors(path, model)")
     checkpoint.save(path, arrays(checked(str(path), model)), metadata=to_metadata(model))
 
 
 def load_model(path: str | Path) -> Model:
-    """The model in a file that `save_model` wrote.
+    """Load the model in a file that `save_model` wrote.
 
     Raises:
         FileNotFoundError, PermissionError: the file cannot be opened.
-        ValueError: it is damaged, or is not a model file of fnet. Or the suffix is `.safetensors`.
+        ValueError: the file is damaged or not a model file of fnet, or the suffix is `.safetensors`.
     """
     _check_suffix(path, "load_safetensors(path)")
     stored, metadata = checkpoint.read(path, max_metadata=MAX_METADATA)
@@ -156,12 +156,12 @@ def _check_suffix(path: str | Path, call: str) -> None:
 
 
 def arrays(model: Model) -> dict[str, Any]:
-    """The fields of a model that hold arrays, as a pytree; the others are in `to_metadata`."""
+    """The fields of a model that hold arrays, as a pytree; `to_metadata` has the others."""
     return {"members": model.members, "standardizer": model.standardizer, "scale": model.scale}
 
 
 def to_metadata(model: Model) -> dict[str, Any]:
-    """The fields of a model that hold no arrays, for JSON; `from_metadata` is the way back."""
+    """The fields of a model that hold no arrays, for JSON; the inverse is `from_metadata`."""
     return {
         "format": FORMAT,
         "config": dataclasses.asdict(model.config),
@@ -176,13 +176,13 @@ def to_metadata(model: Model) -> dict[str, Any]:
 
 
 def from_metadata(path: str | Path, metadata: Mapping[str, Any], num_arrays: int) -> Model:
-    """The model that the metadata in a file describe, with templates in the place of its arrays.
+    """The model that the metadata in a file describe, with templates in place of its arrays.
 
-    The templates have the right shapes and dtypes, but no memory. No number in the metadata decides how much memory or
-    time is spent before it is compared with the size of the file and the number of arrays in it.
+    The templates have the right shapes and dtypes, but take no memory. No number in the metadata decides how much
+    memory or time is used before it is compared with the size of the file and the number of arrays in it.
 
     Raises:
-        ValueError: they do not describe a model, or one that the file is too small for.
+        ValueError: the metadata do not describe a model that the file can hold.
     """
     if metadata.get("format") != FORMAT:
         raise ValueError(
@@ -217,7 +217,7 @@ def from_metadata(path: str | Path, metadata: Mapping[str, Any], num_arrays: int
 
 
 def _scale_shapes(config: MLPConfig) -> TargetScale | None:
-    """A scale with the right shapes and dtypes, where the network has one, without memory."""
+    """A template of the scale, with the right shapes and dtypes; None for classification."""
     if config.loss == "cross_entropy":
         return None
     ones = np.broadcast_to(np.ones(()), (config.num_targets,))
@@ -244,15 +244,15 @@ def _typed(metadata: Mapping[str, Any], name: str, kind: Any) -> Any:
 
 
 def checked(source: str, model: Model) -> Model:
-    """The model, if it is sound.
+    """Return the model after checking that it is valid.
 
-    It has a network; its arrays fit its config and are finite, with variances and divisors in range. It has a name for
-    each class, and a temperature from 1e-6 to 1e6; or a scale for each target, and none of the two. All but the arrays
-    takes at most 3 MiB as JSON.
+    A valid model has at least one network. Its arrays match its config and are finite, with variances and divisors in
+    range. A classifier has a name for each class and a temperature from 1e-6 to 1e6; a regression has a scale for each
+    target and neither of these. Everything except the arrays takes at most 3 MiB as JSON.
 
     Raises:
         TypeError: the provenance cannot be written as JSON.
-        ValueError: the model is not sound; says where.
+        ValueError: the model is not valid; the message says why.
     """
     config = model.config
     if not model.members:
@@ -280,7 +280,7 @@ def checked(source: str, model: Model) -> Model:
     if (size := len(json.dumps(to_metadata(model)))) > MAX_METADATA:
         raise ValueError(
             f"{source}: classes, encoder and provenance of the model take {size} bytes as JSON, more than "
-            f"{MAX_METADATA}; are there categories or classes that nearly every row has for itself?"
+            f"{MAX_METADATA}; does a column have a category, or the target a class, for nearly every row?"
         )
     for path, leaf in tree.flatten_with_path(arrays(model))[0]:
         if not np.isfinite(leaf).all():
@@ -293,10 +293,10 @@ def checked(source: str, model: Model) -> Model:
 
 
 def _check_scale(source: str, model: Model) -> None:
-    """Raise a ValueError unless the outputs of the network become numbers, and nothing else."""
+    """Raise a ValueError unless the model has what a regression needs, and nothing else."""
     loss, scale, like = model.config.loss, model.scale, _scale_shapes(model.config)
     if model.classes or model.temperature != 1:
-        raise ValueError(f"{source}: a classifier has classes and a temperature, but the loss is {loss!r}")
+        raise ValueError(f"{source}: classes and a temperature are for classification, but the loss is {loss!r}")
     if scale is None or like is None:
         raise ValueError(f"{source}: a model with the loss {loss!r} needs a scale: fnet.data.fit_target_scale")
     for name, *pair in zip(scale._fields, scale, like, strict=True):
@@ -311,7 +311,7 @@ def _check_scale(source: str, model: Model) -> None:
 
 
 def _check_classes(source: str, model: Model) -> None:
-    """Raise a ValueError unless `predict` can return each name as it is, and there is a temperature."""
+    """Raise a ValueError unless `predict` can return each class name unchanged and the temperature is valid."""
     names: list[Any] = [_plain(name) for name in model.classes]
     low, high = TEMPERATURES
     if not low <= model.temperature <= high:
@@ -319,7 +319,7 @@ def _check_classes(source: str, model: Model) -> None:
     if len(names) != model.config.num_outputs:
         raise ValueError(f"{source}: the model has {model.config.num_outputs} classes, but {len(names)} names")
     if model.scale is not None:
-        raise ValueError(f"{source}: the model is a classifier, but it has a scale of numbers")
+        raise ValueError(f"{source}: the model is a classifier, but has a scale of targets")
     problem = None
     if {type(name) for name in names} not in ({int}, {bool}, {str}):
         problem = "are not all integers or all strings"

@@ -1,9 +1,9 @@
-"""The layers: for each a `_fwd` and a `_bwd`, as in `jax.custom_vjp`.
+"""Layers, each a pair of functions `_fwd` and `_bwd` as in `jax.custom_vjp`.
 
 `layer_fwd(...)` returns the output and the residuals; `layer_bwd(residuals, cotangent)` returns the cotangents of the
 inputs, so that the gradient of any loss is a chain of `_bwd` calls. Arrays are `[batch, features]`.
 
-An activation is added as a function that returns `f(x)` and `f'(x)`, and an entry in `ACTIVATIONS`.
+To add an activation, write a function that returns `f(x)` and `f'(x)`, and enter it in `ACTIVATIONS`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Linear(NamedTuple):
 
 @container
 class LinearResiduals(NamedTuple):
-    """What `linear_bwd` needs."""
+    """What `linear_fwd` saves for `linear_bwd`."""
 
     params: Linear
     x: Array  # [batch, in]
@@ -90,7 +90,7 @@ def linear_bwd(residuals: LinearResiduals, cotangent: Array) -> tuple[Linear, Ar
 
 @container
 class BatchNorm(NamedTuple):
-    """Parameters of a batch norm: gamma and beta of the paper."""
+    """Parameters of batch normalization: gamma and beta in the paper."""
 
     scale: Array  # [features]
     bias: Array  # [features]
@@ -98,7 +98,7 @@ class BatchNorm(NamedTuple):
 
 @container
 class BatchNormState(NamedTuple):
-    """Running statistics of a batch norm, for inference."""
+    """Running statistics of batch normalization, for inference."""
 
     mean: Array  # [features]
     var: Array  # [features]; the unbiased estimate
@@ -106,7 +106,7 @@ class BatchNormState(NamedTuple):
 
 @container
 class BatchNormResiduals(NamedTuple):
-    """What `batch_norm_bwd` needs."""
+    """What `batch_norm_fwd` saves for `batch_norm_bwd`."""
 
     x_hat: Array  # [batch, features]; the normalized x
     inv_std: Array  # [features]; 1 / sqrt(var + eps)
@@ -118,7 +118,7 @@ def batch_norm_fwd(
 ) -> tuple[tuple[Array, BatchNormState], BatchNormResiduals]:
     """Batch normalization in training: Ioffe & Szegedy (2015), Algorithm 1; Chen & Wu, II.B.7.
 
-    With the mean and the biased variance of the batch of n > 1 examples, in two passes::
+    With the mean and the biased variance of a batch of n > 1 examples, computed in two passes::
 
         x_hat = (x - mean) / sqrt(var + eps)
         y = scale * x_hat + bias
@@ -247,13 +247,13 @@ ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
 
 
 def dropout_fwd(bits: npt.NDArray[np.uint16], rate: float, x: Array) -> tuple[Array, Array]:
-    """Inverted dropout: `y = x * mask`; the mask is 0 for dropped units and one over the share kept for the others.
+    """Inverted dropout: `y = x * mask`, where the mask is 0 for dropped units and 1 / (share kept) for the others.
 
-    Srivastava et al. (2014); Chen & Wu, II.B.6. A unit is kept where its 16 random bits reach the threshold
-    `round(65536 * rate)`. The share kept is the one that this threshold keeps, so y has the mean of x.
+    Srivastava et al. (2014); Chen & Wu, II.B.6. A unit is kept if its 16 random bits are at least the threshold
+    `round(65536 * rate)`. The share kept is that of this threshold, so the expected value of y is x.
 
     Args:
-        bits: of the shape of x, from `fnet.random.bits(key, x.shape, numpy.uint16)`.
+        bits: random bits in the shape of x, from `fnet.random.bits(key, x.shape, numpy.uint16)`.
         rate: the share that is dropped, in [0, 1).
 
     Returns:
@@ -270,7 +270,7 @@ def dropout_bwd(mask: Array, cotangent: Array) -> Array:
 
 
 def gaussian_noise(key: Key, x: Array, std: float) -> Array:
-    """`x + std * noise`, with standard normal noise: Bishop (1995), which amounts to Tikhonov regularization.
+    """`x + std * noise` with standard normal noise, a form of Tikhonov regularization: Bishop (1995).
 
     >>> gaussian_noise(random.key(0), np.zeros((1, 2)), 0.0)
     array([[0., 0.]])

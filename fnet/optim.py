@@ -1,7 +1,7 @@
-"""The optimizers: pure functions of parameters, gradients and optimizer state, for any pytree of float arrays.
+"""Optimizers: pure functions of parameters, gradients and optimizer state, for any pytree of float arrays.
 
-An optimizer is a `NamedTuple` of its state, `name_init` and `name_update`; `fnet.training` makes it an option of
-`TrainConfig`.
+An optimizer is a `NamedTuple` for its state and two functions, `NAME_init` and `NAME_update`. `fnet.training` makes it
+an option of `TrainConfig`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SGDState(NamedTuple):
 
 
 def sgd_init(params: PyTree) -> SGDState:
-    """The state before the first update: a velocity of 0."""
+    """The initial state: a velocity of 0."""
     return SGDState(np.int64(0), _zeros(params))
 
 
@@ -71,12 +71,13 @@ def sgd_update(
         p <- p - (gamma v + eta g) - eta alpha p
 
     Args:
-        params, grads, opt_state: trees of one structure, and the state from `sgd_init` or the last update.
-        learning_rate: a number, or a schedule, evaluated at `opt_state.count` as it comes in.
-        decay_mask: a tree of bools, or a function of params that returns one: which leaves decay. None: all.
+        params, grads: trees with the same structure.
+        opt_state: from `sgd_init` or the previous update.
+        learning_rate: a number, or a schedule, which is evaluated at the count of the given `opt_state`.
+        decay_mask: which leaves decay: a tree of bools or a function of params that returns one; None means all.
 
     Raises:
-        ValueError: a hyper-parameter out of range, or trees that differ; says where.
+        ValueError: a hyperparameter is out of range, or the trees differ.
     """
     eta = _learning_rate(learning_rate, opt_state.count)
     gamma, alpha = _in_unit("momentum", momentum), _not_negative("weight_decay", weight_decay)
@@ -103,12 +104,12 @@ class AdamState(NamedTuple):
     """State of Adam."""
 
     count: np.int64  # pyright: ignore[reportIncompatibleMethodOverride]  # updates so far
-    mu: PyTree  # like params; the moving mean of the gradients
-    nu: PyTree  # like params; the moving mean of their squares
+    mu: PyTree  # like params; moving average of the gradients
+    nu: PyTree  # like params; moving average of their squares
 
 
 def adam_init(params: PyTree) -> AdamState:
-    """The state before the first update: moments of 0."""
+    """The initial state: moments of 0."""
     return AdamState(np.int64(0), _zeros(params), _zeros(params))
 
 
@@ -127,21 +128,22 @@ def adam_update(
 ) -> tuple[P, AdamState]:
     """Adam: Kingma & Ba (2015), Algorithm 1; with decoupled weight decay: Loshchilov & Hutter (2019).
 
-    With learning rate eta, weight decay alpha and t updates, this one included::
+    With learning rate eta, weight decay alpha, and t updates including this one::
 
         mu <- b1 mu + (1 - b1) g
         nu <- b2 nu + (1 - b2) g^2
         p <- p - eta (mu / (1 - b1^t)) / (sqrt(nu / (1 - b2^t)) + eps) - eta alpha p
 
-    Without bias correction the two divisors `1 - b^t` are 1: Chen & Wu, Eq. (9)-(11); the decay is their Eq. (4).
+    Without bias correction, the two divisors `1 - b^t` are 1: Chen & Wu, Eq. (9)-(11). The decay is their Eq. (4).
 
     Args:
-        params, grads, opt_state: trees of one structure, and the state from `adam_init` or the last update.
-        learning_rate: a number, or a schedule, evaluated at `opt_state.count` as it comes in.
-        decay_mask: a tree of bools, or a function of params that returns one: which leaves decay. None: all.
+        params, grads: trees with the same structure.
+        opt_state: from `adam_init` or the previous update.
+        learning_rate: a number, or a schedule, which is evaluated at the count of the given `opt_state`.
+        decay_mask: which leaves decay: a tree of bools or a function of params that returns one; None means all.
 
     Raises:
-        ValueError: a hyper-parameter out of range, or trees that differ; says where.
+        ValueError: a hyperparameter is out of range, or the trees differ.
     """
     eta = _learning_rate(learning_rate, opt_state.count)
     b1, b2, alpha = _in_unit("b1", b1), _in_unit("b2", b2), _not_negative("weight_decay", weight_decay)
@@ -171,7 +173,7 @@ def adam_update(
 
 
 def clip_by_global_norm(grads: P, max_norm: float) -> P:
-    """`grads * min(1, max_norm / norm)`, with the Euclidean norm of all: Pascanu, Mikolov & Bengio (2013).
+    """`grads * min(1, max_norm / norm)`, with the global Euclidean norm: Pascanu, Mikolov & Bengio (2013).
 
     Raises:
         ValueError: `max_norm` is not positive.
@@ -190,15 +192,15 @@ def clip_by_global_norm(grads: P, max_norm: float) -> P:
 
 
 def ema_update(ema: P, params: P, *, decay: float) -> P:
-    """An exponential moving average: `ema <- decay * ema + (1 - decay) * params`, Polyak & Juditsky (1992).
+    """An exponential moving average, `ema <- decay * ema + (1 - decay) * params`: Polyak & Juditsky (1992).
 
     Args:
-        ema: a tree like params; to begin with, params themselves.
-        params: the newest.
-        decay: in [0, 1].
+        ema: the average so far; initially params.
+        params: the newest parameters.
+        decay: the weight of the average so far, in [0, 1].
 
     Raises:
-        ValueError: a decay out of range, or trees that differ.
+        ValueError: decay is out of range, or the trees differ.
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"decay must be in [0, 1], but got {decay}")
@@ -212,11 +214,11 @@ def ema_update(ema: P, params: P, *, decay: float) -> P:
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------
-# Hyper-parameters become Python floats: arithmetic with a float64 scalar of NumPy would convert float32 to float64.
+# Hyperparameters are converted to Python floats, because a NumPy float64 scalar would promote float32 arrays.
 
 
 def _check_trees(params: PyTree, *rest: PyTree) -> None:
-    """Raise a ValueError that names the leaf where a tree is not like params, or where params are not floats."""
+    """Raise a ValueError that names the leaf if a tree differs from params or if params are not floats."""
     leaves, _ = tree.flatten_with_path(params)
     for (path, p), others in zip(leaves, tree.zip_leaves(params, *rest), strict=True):
         if not hasattr(p, "dtype") or p.dtype.kind != "f":

@@ -1,6 +1,6 @@
 """The architecture of a network and its parameters: configuration, initialization, shapes.
 
-What the network computes is in `fnet.mlp`.
+The functions of the network are in `fnet.mlp`.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ class MLPConfig:
     (32,)
 
     Args:
-        sizes: the number of features, the width of each hidden layer, the number of outputs: of classes, of targets
-            or of quantiles, as the loss says. No hidden layer is softmax or linear regression.
-        activation: of the hidden layers; one of `fnet.nn.ACTIVATIONS`.
+        sizes: the number of features, the widths of the hidden layers, and the number of outputs: classes, targets or
+            quantiles, depending on the loss. Without hidden layers, the model is softmax or linear regression.
+        activation: the activation of the hidden layers, one of `fnet.nn.ACTIVATIONS`.
         batch_norm: whether each hidden layer has a batch norm.
-        dropout: the share of the units of each hidden layer that is dropped in training.
-        input_dropout: the share of the features that is dropped in training.
+        dropout: the fraction of the units of each hidden layer that is dropped in training.
+        input_dropout: the fraction of the features that is dropped in training.
         initializer: the distribution of the initial weights; see `init`.
-        dtype: of parameters and arithmetic: "float32" or "float64".
-        loss: "cross_entropy" for classes; for numbers "squared_error", "huber", or "pinball" for their quantiles.
+        dtype: the dtype of parameters and arithmetic, "float32" or "float64".
+        loss: "cross_entropy" for classification; "squared_error", "huber" or, for quantiles, "pinball" for regression.
         huber_delta: where the Huber loss becomes linear; only with `loss="huber"`.
-        quantiles: increasing, in (0, 1), one for each output; only with `loss="pinball"`.
+        quantiles: increasing levels in (0, 1), one per output; only with `loss="pinball"`.
 
     Raises:
-        TypeError, ValueError: a value that is not allowed; says what is.
+        TypeError, ValueError: a value is not allowed; the message says what is.
     """
 
     sizes: tuple[int, ...] = (128, 256, 256, 256, 10)
@@ -95,22 +95,22 @@ class MLPConfig:
             if getattr(self, name) not in allowed:
                 choices = ", ".join(str(choice) for choice in allowed)
                 raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
-        # Scalars and dtypes of NumPy become Python's, which JSON holds.
+        # NumPy scalars and dtypes are converted to Python types, which JSON can represent.
         self._set(sizes=_checked_sizes(self.sizes, 2 if self.loss == "cross_entropy" else 1))
         self._set(batch_norm=bool(self.batch_norm), dtype=str(self.dtype))
         for name in ("dropout", "input_dropout"):
             rate = getattr(self, name)
             if not isinstance(rate, Real) or not 0 <= float(rate) < 1:
-                raise ValueError(f"{name} is the share that is dropped and must be in [0, 1); got {rate!r}")
+                raise ValueError(f"{name} is the fraction that is dropped and must be in [0, 1); got {rate!r}")
             self._set(**{name: float(rate)})
         if not isinstance(self.huber_delta, Real) or not 0 < float(self.huber_delta) < math.inf:
             raise ValueError(f"huber_delta must be a positive number; got {self.huber_delta!r}")
         self._set(huber_delta=float(self.huber_delta), quantiles=tuple(float(q) for q in self.quantiles))
         if self.loss != "huber" and self.huber_delta != 1.0:
-            raise ValueError(f'huber_delta has a meaning only with loss="huber", but the loss is {self.loss!r}')
+            raise ValueError(f'huber_delta applies only to loss="huber", but the loss is {self.loss!r}')
         if self.loss != "pinball":
             if self.quantiles:
-                raise ValueError(f'quantiles have a meaning only with loss="pinball", but the loss is {self.loss!r}')
+                raise ValueError(f'quantiles apply only to loss="pinball", but the loss is {self.loss!r}')
         elif len(self.quantiles) != self.num_outputs or not _increasing((0.0, *self.quantiles, 1.0)):
             raise ValueError(
                 f"quantiles must be {self.num_outputs} increasing numbers in (0, 1), one for each output of "
@@ -128,12 +128,12 @@ class MLPConfig:
 
     @property
     def num_outputs(self) -> int:
-        """The number of classes, of targets, or of quantiles."""
+        """The number of classes, targets or quantiles."""
         return self.sizes[-1]
 
     @property
     def num_targets(self) -> int:
-        """The number of targets of a regression: as many as outputs, but one of quantiles."""
+        """The number of regression targets: one for quantiles, otherwise one per output."""
         return 1 if self.loss == "pinball" else self.num_outputs
 
 
@@ -144,7 +144,7 @@ def _checked_sizes(sizes: Any, least_outputs: int) -> tuple[int, ...]:
     except (AttributeError, TypeError):
         raise TypeError(f"sizes must be integers: {example}; got {sizes!r}") from None
     if len(checked) < 2 or min(checked) < 1 or checked[-1] < least_outputs:
-        raise ValueError(f"sizes must be positive, with {least_outputs} outputs or more: {example}; got {checked}")
+        raise ValueError(f"sizes must be positive, with at least {least_outputs} outputs: {example}; got {checked}")
     return checked
 
 
@@ -156,13 +156,13 @@ def _increasing(numbers: tuple[float, ...]) -> bool:
 
 
 def init(key: Key, config: MLPConfig) -> tuple[Params, State]:
-    """Random parameters, and the batch-norm state of a network that has seen nothing (mean 0, variance 1).
+    """Random parameters and the initial batch-norm state (mean 0, variance 1).
 
-    Weights are drawn with these standard deviations, in terms of the number of inputs and outputs of the layer:
+    The standard deviation of the weights depends on the numbers of inputs and outputs of the layer:
     `lecun_normal` sqrt(1 / in) (LeCun et al. 1998), `he_normal` and `he_uniform` sqrt(2 / in) (He et al. 2015),
     `glorot_uniform` sqrt(2 / (in + out)) (Glorot & Bengio 2010), `torch_uniform` sqrt(1 / (3 in)), which is PyTorch's
-    default and draws the biases of linear layers too. Other biases are 0, and the scales of batch norms 1. The default
-    is the one of the five with the lowest loss on validation rows of the digits.
+    default and also draws the biases of linear layers. Other biases are 0, and the scales of batch norms are 1. The
+    default is the initializer with the lowest loss on validation rows of the digits.
 
     >>> params, state = init(random.key(0), MLPConfig(sizes=(4, 8, 3)))
     >>> params[0].linear.w.shape, len(state)
@@ -199,7 +199,7 @@ def _init_weights(key: Key, initializer: str, w: Array) -> Array:
 
 
 def param_shapes(config: MLPConfig) -> tuple[Params, State]:
-    """Params and state with the right shapes and dtypes, all 0 and without memory: as `jax.eval_shape` of `init`.
+    """Params and state with the shapes and dtypes of `init`, without its memory, like `jax.eval_shape`.
 
     >>> param_shapes(MLPConfig(sizes=(4, 8, 3)))[0][1].linear.w.shape
     (8, 3)
@@ -237,22 +237,22 @@ def num_params(config: MLPConfig) -> int:
 
 
 def check_params(config: MLPConfig, params: Params, state: State) -> None:
-    """Raise a ValueError that names the path and both shapes where params or state do not fit the config."""
+    """Raise a ValueError that names the path and both shapes if params or state do not match the config."""
     for name, expected, actual in zip(("params", "state"), param_shapes(config), (params, state), strict=True):
         check_like(name, expected, actual, config)
 
 
 def check_like(name: str, expected: PyTree, actual: PyTree, config: MLPConfig) -> None:
-    """Raise a ValueError that names the path and both shapes where a tree is not like the one the config implies."""
+    """Raise a ValueError that names the path and both shapes if a tree differs from the one that is expected."""
     try:
         pairs = tree.zip_leaves(expected, actual)
     except ValueError as error:
-        raise ValueError(f"{name} do not fit the config {config}: {error}") from None
+        raise ValueError(f"{name} do not match the config {config}: {error}") from None
     for i, (want, leaf) in enumerate(pairs):
         if getattr(leaf, "shape", None) != want.shape or leaf.dtype != want.dtype:
             path, _ = tree.flatten_with_path(expected)[0][i]
             leaf = np.asarray(leaf)
             raise ValueError(
-                f"{name}{path} does not fit the config: expected {want.dtype}{list(want.shape)}, "
+                f"{name}{path} does not match the config: expected {want.dtype}{list(want.shape)}, "
                 f"but got {leaf.dtype}{list(leaf.shape)}"
             )

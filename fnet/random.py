@@ -1,17 +1,17 @@
-"""Random keys, and the draws made from them, in the style of `jax.random`.
+"""Random keys and draws from them, in the style of `jax.random`.
 
 A key is data, not a generator: the same key gives the same draw, always. To draw twice, `split` the key, or
-`fold_in` a counter, and use each new key once. A draw is a new array of the caller's own; of shape (), it is an array
-without axes.
+`fold_in` a counter, and use each new key once. A draw is a new, writable array; a draw of shape () is a 0-d array.
 
 Everything is computed from the raw words of NumPy's SFC64 bit generator, which NumPy promises to keep the same in all
-versions (it does not promise that of its `Generator` methods). SFC64 is seeded with three words: the two of the key,
-and one that names the purpose: draws, split, or fold-in and the number. Why that is sound:
+versions (it does not promise this for its `Generator` methods). SFC64 is seeded with three words: the two words of the
+key, and one for the purpose: draw, split, or fold-in with its number. This is sound for these reasons:
 
-- The state of SFC64 is these words and a counter, and each step maps distinct states to distinct states. So the streams
-  of distinct keys or purposes share no state within 2^64 words.
-- The words of nearby keys and neighbouring steps are unrelated after the first 18, which its author discards after
-  seeding with three words (C. Doty-Humphrey, PractRand, `src/RNGs/sfc.cpp`). NumPy discards 12, this module 6 more.
+- The state of SFC64 is these words and a counter, and each step maps distinct states to distinct states. The
+  streams of distinct keys or purposes therefore share no state within 2^64 words.
+- The words of nearby keys and neighbouring steps are unrelated after the first 18, which the author of SFC64 discards
+  after seeding with three words (C. Doty-Humphrey, PractRand, `src/RNGs/sfc.cpp`). NumPy discards 12, this module 6
+  more.
 - A new key is the first 128 bits of its stream: among a billion keys, two are equal with a probability of 2e-21.
 
 It is not a cryptographic generator.
@@ -41,7 +41,7 @@ _UINT64 = np.dtype(np.uint64)
 
 
 def key(seed: int) -> Key:
-    """The key of a seed: two read-only words of 64 bits, by `numpy.random.SeedSequence`.
+    """Make a key from a seed: two read-only 64-bit words from `numpy.random.SeedSequence`.
 
     >>> key(0)
     array([15793235383387715774, 12390638538380655177], dtype=uint64)
@@ -60,7 +60,7 @@ def split(key: Key, num: int = 2) -> tuple[Key, ...]:
     >>> first, second = split(key(0))
 
     Raises:
-        TypeError, ValueError: `num` is not an integer, or negative; `key` is not a key.
+        TypeError, ValueError: `num` is not an integer or is negative; `key` is not a key.
     """
     num = _natural("num", num)
     return tuple(_read_only(_words(_sfc64(key, SPLIT), 2 * num)).reshape(num, 2))
@@ -73,7 +73,7 @@ def fold_in(key: Key, data: int) -> Key:
     False
 
     Raises:
-        TypeError, ValueError: `data` is not an integer, or negative; `key` is not a key.
+        TypeError, ValueError: `data` is not an integer or is negative; `key` is not a key.
     """
     data = _natural("data", data)
     while data >> _NUMBER_BITS:
@@ -89,7 +89,7 @@ def bits(key: Key, shape: Shape = (), dtype: npt.DTypeLike = "uint32") -> npt.ND
     array([103, 138, 221], dtype=uint8)
 
     Raises:
-        TypeError, ValueError: `dtype` is not such a type, `shape` not a shape, or `key` not a key.
+        TypeError, ValueError: `dtype` is another type, `shape` is not a shape, or `key` is not a key.
     """
     dtype, shape = np.dtype(dtype), _shape(shape)
     if dtype.kind != "u":
@@ -112,8 +112,8 @@ def uniform(
     array([0.19478667, 0.12646502], dtype=float32)
 
     Raises:
-        TypeError: a dtype that is not float32 or float64.
-        ValueError: in the dtype, minval is not less than maxval, or their difference is not finite.
+        TypeError: the dtype is not float32 or float64.
+        ValueError: minval is not less than maxval in the dtype, or their difference is not finite.
     """
     dtype = _floating(dtype)
     if not minval < maxval:
@@ -139,7 +139,7 @@ def normal(key: Key, shape: Shape = (), dtype: npt.DTypeLike = "float32") -> npt
     array([ 0.061, -2.033])
 
     Raises:
-        TypeError: a dtype that is not float32 or float64.
+        TypeError: the dtype is not float32 or float64.
     """
     dtype, shape = _floating(dtype), _shape(shape)
     size = math.prod(shape)
@@ -182,7 +182,7 @@ def permutation(key: Key, x: int | npt.ArrayLike) -> npt.NDArray[Any]:
     if rows.ndim:
         return rows.take(permutation(key, len(rows)), axis=0)
     num = _natural("x", x)
-    # Random bits above, the number below: no two words are equal, so every sorting algorithm gives the same order.
+    # High bits random, low bits the number: no two words are equal, so every sorting algorithm gives the same order.
     width = num.bit_length()
     words = bits(key, num, np.uint64)
     words >>= np.uint64(width)
@@ -194,7 +194,7 @@ def permutation(key: Key, x: int | npt.ArrayLike) -> npt.NDArray[Any]:
 
 
 class _Seed(ISeedSequence):
-    """Three words that go into the state of SFC64 as they are, where a `SeedSequence` would hash them."""
+    """A seed sequence that passes three words to SFC64 unchanged, where `SeedSequence` would hash them."""
 
     def __init__(self, words: npt.NDArray[np.uint64]) -> None:
         self.words = words
@@ -204,14 +204,14 @@ class _Seed(ISeedSequence):
 
 
 def _bit_generator(key: Key) -> np.random.SFC64:
-    """The generator of every draw; `fnet.testing.check_key_reuse` watches it."""
+    """The generator of every draw; `fnet.testing.check_key_reuse` replaces it to watch keys."""
     return _sfc64(key, DRAW)
 
 
 def _sfc64(key: Key, purpose: int, number: int = 0) -> np.random.SFC64:
     words = np.empty(3, np.uint64)
     words[:2] = _checked(key)
-    words[2] = number << 2 | purpose  # last, as SFC64 mixes in its first word the slowest
+    words[2] = number << 2 | purpose  # last, because SFC64 mixes in its first word most slowly
     return np.random.SFC64(_Seed(words))  # pyright: ignore[reportArgumentType]
 
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, with the names and meanings of Optax: functions `count -> float`.
+"""Learning-rate schedules with the names and arguments of Optax: functions `count -> float`.
 
 `count` is the number of updates made so far; it is 0 at the first update.
 """
@@ -21,7 +21,7 @@ Schedule: TypeAlias = Callable[[int], float]
 
 
 def constant_schedule(value: float) -> Schedule:
-    """`value` at every step.
+    """A constant `value`.
 
     >>> constant_schedule(0.1)(1000)
     0.1
@@ -30,7 +30,7 @@ def constant_schedule(value: float) -> Schedule:
 
 
 def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.0, exponent: float = 1.0) -> Schedule:
-    """From `init_value` to `alpha * init_value` along half a cosine: Loshchilov & Hutter (2017), Eq. (5).
+    """From `init_value` to `alpha * init_value` along half a cosine period: Loshchilov & Hutter (2017), Eq. (5).
 
     `init_value * ((1 - alpha) * (0.5 * (1 + cos(pi t / decay_steps))) ** exponent + alpha)`, with
     `t = min(count, decay_steps)`.
@@ -58,9 +58,9 @@ def warmup_cosine_decay_schedule(
     end_value: float = 0.0,
     exponent: float = 1.0,
 ) -> Schedule:
-    """Linearly from `init_value` to `peak_value` in `warmup_steps`, then along half a cosine to `end_value`.
+    """Linear from `init_value` to `peak_value` in `warmup_steps`, then along half a cosine period to `end_value`.
 
-    `decay_steps` is the number of all steps, including the warm-up: Goyal et al. (2017); Loshchilov & Hutter (2017).
+    `decay_steps` is the total number of steps, including the warm-up: Goyal et al. (2017); Loshchilov & Hutter (2017).
 
     >>> schedule = warmup_cosine_decay_schedule(0.0, 1.0, 10, 110)
     >>> schedule(5), schedule(10), schedule(110)
@@ -91,9 +91,9 @@ def cosine_onecycle_schedule(
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
 ) -> Schedule:
-    """One cycle of two half cosines: Smith & Topin (2018).
+    """One cycle of two half cosine periods: Smith & Topin (2018).
 
-    From `peak_value / div_factor` up to `peak_value` in the fraction `pct_start` of the steps, then down to
+    It rises from `peak_value / div_factor` to `peak_value` in the fraction `pct_start` of the steps, then falls to
     `peak_value / (div_factor * final_div_factor)`.
 
     >>> cosine_onecycle_schedule(100, 1.0)(30)

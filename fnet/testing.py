@@ -1,4 +1,4 @@
-"""For unit tests of code that uses fnet: gradients against finite differences, and assertions about trees and keys."""
+"""Helpers for unit tests of code that uses fnet: finite differences, comparison of trees, reuse of keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_grads(
     """Check a gradient against central differences, element by element.
 
     `df/dp_i` is compared with `(f(p + eps e_i) - f(p - eps e_i)) / (2 eps)`. The function must be smooth within eps of
-    params: not at the kink of a ReLU, for example.
+    params, which excludes the kink of a ReLU, for example.
 
     >>> check_grads(lambda w: (float(w @ w), 2 * w), np.array([1.0, 2.0]))
 
@@ -38,7 +38,7 @@ def check_grads(
         rtol, atol: as in `numpy.testing.assert_allclose`.
 
     Raises:
-        AssertionError: an element differs; names the path, the index and both values.
+        AssertionError: an element differs; the message names the path, the index and both values.
         TypeError: a leaf is not float64.
     """
     for path, leaf in tree.flatten_with_path(params)[0]:
@@ -64,7 +64,7 @@ def assert_trees_close(actual: PyTree, expected: PyTree, *, rtol: float = 1e-6, 
     >>> assert_trees_close((1.0, [2.0]), (1.0, [2.0 + 1e-9]))
 
     Raises:
-        AssertionError: names the path of the first leaf that differs, its worst element and both values.
+        AssertionError: they differ; the message names the first leaf that differs, its worst element and both values.
     """
     for path, a, e in _leaf_pairs(actual, expected):
         a, e = np.asarray(a), np.asarray(e)
@@ -87,7 +87,7 @@ def assert_trees_equal(actual: PyTree, expected: PyTree) -> None:
     >>> assert_trees_equal((np.zeros(2),), (np.zeros(2),))
 
     Raises:
-        AssertionError: names the path of the first leaf that differs.
+        AssertionError: they differ; the message names the path of the first leaf that differs.
     """
     for path, a, e in _leaf_pairs(actual, expected):
         a, e = np.asarray(a), np.asarray(e)
@@ -101,10 +101,10 @@ class KeyReuseError(ValueError):
 
 @contextlib.contextmanager
 def check_key_reuse() -> Generator[None]:
-    """A context in which it is an error to use a key twice, as with `jax_debug_key_reuse` in JAX.
+    """A context manager that raises an error if a key is used twice, like `jax_debug_key_reuse` in JAX.
 
-    Draws and `split` use their key. `fold_in` does not: it derives keys from one key and different data. A call of
-    `split` is seen only as `fnet.random.split(…)`, not by a name that was imported before.
+    Draws and `split` use their key. `fold_in` does not, since it derives keys from one key and different data. Calls of
+    `split` are noticed only through the module, as `fnet.random.split(…)`, not through a name that was imported.
 
     >>> from fnet import random
     >>> with check_key_reuse():
@@ -112,7 +112,7 @@ def check_key_reuse() -> Generator[None]:
     ...     x, y = random.normal(a), random.normal(b)
 
     Raises:
-        KeyReuseError: a key is used again; names both places.
+        KeyReuseError: a key is used again; the message names both places.
     """
     used: dict[bytes, str] = {}
     split, bit_generator = random.split, random._bit_generator  # pyright: ignore[reportPrivateUsage]

@@ -2,8 +2,8 @@
 
 Containers are tuples, `NamedTuple`s, lists, dicts (in the order of their sorted keys), and None, which is a container
 without leaves. Everything else is a leaf: usually an array or a number. Other subclasses of tuple, list and dict are
-leaves too, as in JAX; unlike there, so are `OrderedDict` and `defaultdict`. A path is the Python expression that
-reaches a leaf, such as `[0].linear.w` or `['layers'][1]`; that of the root is empty.
+leaves too, as in JAX; unlike in JAX, so are `OrderedDict` and `defaultdict`. A path is the Python expression that
+reaches a leaf, such as `[0].linear.w` or `['layers'][1]`; the path of the root is empty.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TreeDef:
     """The structure of a tree, without its leaves."""
 
     node: type | None  # the type of the container; None for a leaf
-    keys: tuple[Any, ...] = ()  # of a dict
+    keys: tuple[Any, ...] = ()  # the keys of a dict
     children: tuple[TreeDef, ...] = ()
 
 
@@ -73,7 +73,7 @@ def unflatten(treedef: TreeDef, leaves: Sequence[Any]) -> PyTree:
     {'a': 1, 'b': [2]}
 
     Raises:
-        ValueError: too few or too many leaves.
+        ValueError: the number of leaves is wrong.
     """
     expected = _num_leaves(treedef)
     if len(leaves) != expected:
@@ -116,25 +116,25 @@ def flatten_with_path(tree: PyTree) -> tuple[list[tuple[str, Any]], TreeDef]:
 
 
 def map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
-    """The tree of `f(*leaves)` for the corresponding leaves of trees of one structure.
+    """Apply f to the corresponding leaves of trees with the same structure.
 
     >>> map(lambda a, b: a + b, {"w": 1, "b": 2}, {"w": 10, "b": 20})
     {'b': 22, 'w': 11}
 
     Raises:
-        ValueError: the structures differ; says where.
+        ValueError: the structures differ; the message says where.
     """
     return unflatten(structure(tree), [f(*xs) for xs in zip_leaves(tree, *rest)])
 
 
 def zip_leaves(tree: PyTree, *rest: PyTree) -> list[tuple[Any, ...]]:
-    """The corresponding leaves of trees of one structure.
+    """The corresponding leaves of trees with the same structure.
 
     >>> zip_leaves((1, [2]), (3, [4]))
     [(1, 3), (2, 4)]
 
     Raises:
-        ValueError: the structures differ; says where.
+        ValueError: the structures differ; the message says where.
     """
     for other in rest:
         if not _alike(tree, other):
@@ -155,7 +155,7 @@ def ravel(tree: PyTree) -> tuple[npt.NDArray[Any], Callable[[npt.NDArray[Any]], 
 
     Raises:
         TypeError: a leaf is not a number or an array of numbers.
-        ValueError: the common dtype is floating-point, and cannot represent the integers of a leaf; or `unravel` gets
+        ValueError: the common dtype is floating-point and cannot represent the integers of a leaf, or `unravel` gets
             an array of another shape.
     """
     pairs, treedef = flatten_with_path(tree)
@@ -197,7 +197,7 @@ def _square(leaf: npt.ArrayLike) -> float:
         flat = flat.astype(np.float64)  # the squares of small integers wrap around
     square = float(np.abs(np.vdot(flat, flat)))
     if math.isinf(square) and flat.dtype.kind == "f" and flat.itemsize < 8:
-        return _square(flat.astype(np.float64))  # where the sum is usually finite
+        return _square(flat.astype(np.float64))  # the sum is then usually finite
     return square
 
 
@@ -209,7 +209,7 @@ def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def freeze(tree: T) -> T:
-    """The same tree, with its arrays made read-only in place: for new arrays that nothing else refers to."""
+    """Make the arrays of a tree read-only, in place, and return it; only for new arrays that nothing else refers to."""
     for leaf in leaves(tree):
         if isinstance(leaf, np.ndarray):  # NumPy's scalars are immutable
             leaf.flags.writeable = False
@@ -286,7 +286,7 @@ def _num_leaves(treedef: TreeDef) -> int:
 
 
 def _build(treedef: TreeDef, rest: Iterator[Any]) -> PyTree:
-    """The tree of the next leaves."""
+    """Build a tree from the next leaves."""
     node = treedef.node
     if node is None:
         return next(rest)

@@ -235,7 +235,7 @@ def test_the_step_just_written_is_not_deleted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("step", "keep"), [(1, 0), (1, -1), (-1, 2)])
 def test_bad_steps(step: int, keep: int, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"keep of 1 or more and a step of 0 or more, but got {keep} and {step}"):
+    with pytest.raises(ValueError, match=f"keep must be at least 1 and step at least 0, but got {keep} and {step}"):
         checkpoint.save_step(tmp_path / "run", step, np.array(step), keep=keep)
     assert list(tmp_path.iterdir()) == []
 

@@ -120,7 +120,7 @@ def test_format_report() -> None:
     assert lines[7].split() == ["accuracy", "0.75", "4"]
     assert len({len(line) for line in lines if line}) == 1
     assert metrics.format_report(report).splitlines()[3].split()[0] == "2"
-    with pytest.raises(ValueError, match="expected the names of 3 classes, but got 2"):
+    with pytest.raises(ValueError, match="expected 3 class names, but got 2"):
         metrics.format_report(report, ("a", "b"))
 
 

@@ -57,7 +57,7 @@ def test_coverage_counts_the_targets_between_the_outer_quantiles() -> None:
         (lambda: metrics.mean_absolute_error([1.0, 2.0], [1.0]), "as many predictions as targets"),
         (lambda: metrics.r2_score([], []), "as many predictions as targets"),
         (lambda: metrics.r2_score([1.0], [np.nan]), "must be finite"),
-        (lambda: metrics.pinball_loss([1.0], [[1.0, 2.0]], (0.5,)), "a level for each of 2 quantiles, but got 1"),
+        (lambda: metrics.pinball_loss([1.0], [[1.0, 2.0]], (0.5,)), "2 levels, one for each quantile, but got 1"),
         (lambda: metrics.pinball_loss([np.inf], [[1.0]], (0.5,)), "must be finite"),
         (lambda: metrics.coverage([1.0, 2.0], [[1.0]]), r"quantiles \[rows, quantiles\], but got"),
         (lambda: metrics.coverage([[1.0]], [[1.0]]), r"expected targets \[rows\]"),

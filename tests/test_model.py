@@ -213,9 +213,9 @@ def test_a_model_without_a_network_is_not_saved(tmp_path: Path) -> None:
     [
         (
             classifier()._replace(config=MLPConfig(sizes=(4, 5, 7, 3))),
-            r"network 0: params\[1\]\.linear\.w does not fit",
+            r"network 0: params\[1\]\.linear\.w does not match",
         ),
-        (classifier()._replace(members=(*classifier().members, ((), ()))), "network 1: params do not fit the config"),
+        (classifier()._replace(members=(*classifier().members, ((), ()))), "network 1: params do not match the config"),
         (
             classifier()._replace(standardizer=Standardizer(np.ones(7), np.ones(7))),
             r"is float64\[7\], but the network has 4 features",

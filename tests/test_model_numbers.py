@@ -61,7 +61,7 @@ def test_numbers_are_the_mean_over_the_members_in_the_unit_of_the_targets(kind: 
 
 
 def test_numbers_have_no_probabilities() -> None:
-    with pytest.raises(ValueError, match=r"numbers, which have no probabilities: use fnet\.model\.predict"):
+    with pytest.raises(ValueError, match=r"a regression, which has no probabilities: use fnet\.model\.predict"):
         model.predict_proba(regression(), X)
 
 
@@ -147,10 +147,10 @@ BAD_MODELS = [
     (scaled(std=np.ones(1, np.float32)), r"the std of the scale is float32\[1\], but|std is float32\[1\]"),
     (scaled(log=np.ones(1, bool)), r"the log of the scale is bool\[1\], but|log is bool\[1\]"),
     (scaled(log=np.int64(1)), r"the log of the scale is int64\[\], but|log is int64\[\]"),
-    (regression()._replace(classes=("a",)), "a classifier has classes and a temperature, but the loss is"),
-    (regression()._replace(temperature=2.0), "a classifier has classes and a temperature, but the loss is"),
+    (regression()._replace(classes=("a",)), "classes and a temperature are for classification, but the loss is"),
+    (regression()._replace(temperature=2.0), "classes and a temperature are for classification, but the loss is"),
     (regression()._replace(scale=None), "needs a scale: fnet.data.fit_target_scale|missing"),
-    (CLASSIFIER._replace(scale=TargetScale(ONE, ONE)), "a classifier, but it has a scale|not expected"),
+    (CLASSIFIER._replace(scale=TargetScale(ONE, ONE)), "a classifier, but has a scale|not expected"),
 ]
 
 
@@ -174,7 +174,7 @@ def test_a_scale_that_is_not_sound_is_neither_saved_nor_loaded(bad: Model, messa
         ({"loss": "pinball", "quantiles": [1.5]}, "quantiles must be 1 increasing numbers"),
         ({"loss": "pinball", "quantiles": "0.5"}, "quantiles|could not convert"),
         ({"loss": "huber", "huber_delta": -1}, "huber_delta must be a positive number"),
-        ({"quantiles": [0.5]}, "quantiles have a meaning only with"),
+        ({"quantiles": [0.5]}, "quantiles apply only to"),
         ({"sizes": [4, 8, 10**9]}, "cannot hold 1 networks"),
     ],
     ids=str,

@@ -133,7 +133,7 @@ def model_config(args: argparse.Namespace, data: Data) -> MLPConfig:
     """The architecture that the options describe, for classes or numbers as the data have them.
 
     Raises:
-        ValueError: options that do not fit the data, or each other.
+        ValueError: options that do not match the data, or each other.
     """
     if data.scale is None:
         unset: dict[str, Any] = {"loss": None, "quantiles": [], "huber_delta": MLPConfig.huber_delta}

@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         """The options in the arguments.
 
         Raises:
-            ValueError: arguments that do not fit, or an unknown option; says which one is near.
+            ValueError: arguments that do not match, or an unknown option; says which one is near.
         """
         for argument in argv:
             if argument == "--":

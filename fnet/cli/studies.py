@@ -47,7 +47,7 @@ def opened(args: argparse.Namespace) -> Generator[Pool | None]:
     """The pool that the options name; None in an MPI rank that has served it and is done.
 
     Raises:
-        ValueError, ImportError, OSError: options that do not fit, or as `fnet.sweep.open_pool`.
+        ValueError, ImportError, OSError: options that do not match, or as `fnet.sweep.open_pool`.
         KeyboardInterrupt: says how to go on.
     """
     if args.scheduler is not None and args.executor != "dask":

@@ -1,4 +1,4 @@
-"""Tables from Python: mappings of names to columns, and data frames, which are not imported."""
+"""Tables from Python objects: mappings from names to columns, and data frames, whose libraries are not imported."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["from_columns"]
 
 
 def from_columns(columns: Any, *, target: str | None = None, source: str | None = None) -> Table:
-    """The table of a mapping of names to columns, or of a data frame of pandas or polars; neither is imported.
+    """Make a table from a mapping of names to columns, or from a data frame of pandas or polars (neither is imported).
 
-    A column is anything that `numpy.asarray` makes `[rows]` of. Numbers become float64; text, booleans and categories
-    are text, also where the text is digits; `datetime64` becomes text of ISO dates. None, NaN, NaT, `pandas.NA`, and
-    what is masked are missing.
+    A column is anything that `numpy.asarray` converts to shape `[rows]`. Numbers become float64. Text, booleans and
+    categories become text, even if the text consists of digits. `datetime64` becomes ISO dates as text. None, NaN, NaT,
+    `pandas.NA` and masked values are missing.
 
-    >>> from_columns({"age": [31, None], "city": ["Bern", "Basel"]}).columns[0]
-    Column(name='age', values=array([31., nan]), levels=None, typed=True)
+    >>> from_columns({"age": [31, None], "city": ["Bern", "Basel"]}).columns[0].values
+    array([31., nan])
 
     Args:
         target: the name of the column to predict, for `split_target`.
-        source: what messages call the table; otherwise the type of `columns`.
+        source: the name of the table in messages; by default the type of `columns`.
 
     Raises:
-        TypeError: not a mapping or a data frame; a column of anything else, such as complex numbers.
-        ValueError: two columns of one name, of different lengths, or of two axes; an infinite number; numbers mixed
-            with text; no column is named as the target.
+        TypeError: `columns` is not a mapping or a data frame, or a column has another type, such as complex numbers.
+        ValueError: two columns have the same name or different lengths; a column has two axes, infinite numbers, or
+            numbers mixed with text; no column has the name of the target.
     """
     source = source or type(columns).__name__
     if isinstance(columns, Mapping):
@@ -44,7 +44,7 @@ def from_columns(columns: Any, *, target: str | None = None, source: str | None 
         labels = list(columns.columns)
     else:
         raise TypeError(
-            f"expected a mapping of names to columns, or a data frame, but got {type(columns).__name__}; "
+            f"expected a mapping from names to columns or a data frame, but got {type(columns).__name__}; "
             "for an array: {str(i): x[:, i] for i in range(x.shape[1])}"
         )
     names = [str(label) for label in labels]
@@ -67,7 +67,7 @@ def from_columns(columns: Any, *, target: str | None = None, source: str | None 
 
 
 def _column(source: str, name: str, data: Any, *, as_text: bool) -> Column:
-    """`as_text`: integers are kept as text, which is exact, for a target."""
+    """A column of a table. With `as_text`, for a target, integers are kept as text, which is exact."""
     array, missing = _array(source, data)
     if array.dtype.kind in "iuf" and not (as_text and array.dtype.kind in "iu"):
         values = array.astype(np.float64)
@@ -75,7 +75,7 @@ def _column(source: str, name: str, data: Any, *, as_text: bool) -> Column:
         if np.isinf(values).any():
             row = int(np.argmax(np.isinf(values)))
             raise ValueError(
-                f"{source}, row {row}: expected a finite number, or NaN where missing, but got {values[row]}"
+                f"{source}, row {row}: expected a finite number or NaN, but got {values[row]}"
             )
         return Column(name, frozen(values))
     levels: dict[str, int] = {}
@@ -85,7 +85,7 @@ def _column(source: str, name: str, data: Any, *, as_text: bool) -> Column:
 
 
 def _array(source: str, data: Any) -> tuple[Array, npt.NDArray[np.bool]]:
-    """A column as numbers, booleans or (an array of objects) text, and where values are missing."""
+    """A column as an array of numbers, booleans or text objects, and the mask of missing values."""
     mask: npt.NDArray[np.bool] | bool = False
     if isinstance(data, np.ma.MaskedArray):
         masked: Any = data  # pyright: ignore[reportUnknownVariableType]
@@ -96,7 +96,7 @@ def _array(source: str, data: Any) -> tuple[Array, npt.NDArray[np.bool]]:
         raise TypeError(f"{source}: expected one value per row, but got {type(data).__name__}")
     elif not isinstance(data, np.ndarray):
         items: list[Any] = list(data)  # pyright: ignore[reportUnknownArgumentType]
-        data = np.empty(len(items), object)  # numpy.asarray would make text of the numbers in [1, "a"]
+        data = np.empty(len(items), object)  # numpy.asarray would convert the numbers in [1, "a"] to text
         for i, item in enumerate(items):
             data[i] = item
     array: Array = np.asarray(data)  # pyright: ignore[reportUnknownArgumentType]
@@ -121,7 +121,7 @@ def _of_one_kind(source: str, values: list[Any], missing: npt.NDArray[np.bool]) 
     for row, kind in zip(present, kinds, strict=True):
         if kind is None:
             raise TypeError(
-                f"{source}, row {row}: expected a number, text, a boolean or a date, but got a "
+                f"{source}, row {row}: expected a number, text, a boolean or a date, but got "
                 f"{type(values[row]).__name__}"
             )
         if kind != kinds[0]:

@@ -29,8 +29,8 @@ def fit_target_scale(y: npt.ArrayLike, *, log: bool = False, sample_weight: npt.
     LeCun et al. (1998), section 4.3. With the logarithm, errors count by their ratio; the prediction is the
     exponential of the mean logarithm, which lies below the mean: Box & Cox (1964).
 
-    >>> fit_target_scale([2.0, 4.0])
-    TargetScale(mean=array([3.]), std=array([1.]), log=np.False_)
+    >>> fit_target_scale([2.0, 4.0]).mean
+    array([3.])
 
     Args:
         y: `[rows]` or `[rows, targets]`, in the user's unit.

@@ -73,7 +73,7 @@ def to_c(
     Raises:
         TypeError: int8 without calibration, or calibration without int8.
         ValueError: the model does not pass `fnet.model.checked`, or its weights are infinite in float32; the prefix is
-            not an identifier; calibration or test do not fit the model.
+            not an identifier; calibration or test do not match the model.
     """
     checked("cannot write C source", model)
     if not re.fullmatch(r"[A-Za-z]\w*", prefix, re.ASCII):

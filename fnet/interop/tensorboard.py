@@ -68,7 +68,7 @@ def write_run(
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
-        ValueError: the name is not a path below the directory, or the classes do not fit the matrix.
+        ValueError: the name is not a path below the directory, or the classes do not match the matrix.
         OSError: the files cannot be written.
     """
     with open_run(directory, name, records, hparams=hparams, score=score):

@@ -45,7 +45,7 @@ def to_torch_state_dict(config: MLPConfig, params: Params, state: State) -> dict
         0, since fnet does not count batches and PyTorch does not use the count at a fixed momentum.
 
     Raises:
-        ValueError: params or state do not fit the config.
+        ValueError: params or state do not match the config.
     """
     check_params(config, params, state)
     out: dict[str, Array] = {}
@@ -75,7 +75,7 @@ def from_torch_state_dict(config: MLPConfig, state_dict: Mapping[str, Any]) -> t
     missing, unexpected = sorted(needed - set(state_dict)), sorted(set(state_dict) - needed - ignored)
     if missing or unexpected:
         raise ValueError(
-            f"the state dict does not fit {config}: missing {missing or 'none'}, unexpected {unexpected or 'none'}"
+            f"the state dict does not match {config}: missing {missing or 'none'}, unexpected {unexpected or 'none'}"
         )
 
     def read(name: str, leaf: Array) -> Array:

@@ -105,7 +105,7 @@ def make_run(
     """The run that trains a network on the data of a source.
 
     Raises:
-        ValueError: the configs do not fit each other.
+        ValueError: the configs do not match each other.
     """
     check_configs(config, train_config)
     return Run(config, train_config, seed, engine, source, _read(source)[1], VERSIONS)

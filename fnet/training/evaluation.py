@@ -41,7 +41,7 @@ def evaluate(
             `functools.partial(fnet.standardize, standardizer)`.
 
     Raises:
-        TypeError, ValueError: data, params or state that do not fit.
+        TypeError, ValueError: data, params or state that do not match.
     """
     check_dataset("dataset", config, dataset)
     rows = len(dataset.x)
@@ -69,7 +69,7 @@ def recompute_state(config: MLPConfig, params: Params, x: Array) -> State:
         x: `[rows, features]`, at least two rows; held in memory at the widest layer.
 
     Raises:
-        TypeError, ValueError: x or params that do not fit.
+        TypeError, ValueError: x or params that do not match.
     """
     check_params(config, params, param_shapes(config)[1])
     h, state = mlp.check_features(config, x), list[BatchNormState]()

@@ -63,7 +63,7 @@ def training_examples(
     """The examples of a data set, checked.
 
     Raises:
-        TypeError, ValueError: data or weights that do not fit; fewer than `min_size` examples, or a single class.
+        TypeError, ValueError: data or weights that do not match; fewer than `min_size` examples, or a single class.
     """
     targets = checked_targets("train", config, train)
     weights = example_weights(train_config, targets, config.num_outputs, sample_weight)
@@ -85,7 +85,7 @@ def checked_targets(name: str, config: MLPConfig, dataset: Dataset) -> Array:
 
 
 def check_dataset(name: str, config: MLPConfig, dataset: Dataset) -> None:
-    """Raise a TypeError or ValueError where the types and shapes of a data set do not fit the config."""
+    """Raise a TypeError or ValueError where the types and shapes of a data set do not match the config."""
     if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{name} must be a Dataset, not {type(dataset).__name__}: fnet.Dataset(x, y) makes one")
     for part, array in (("x", dataset.x), ("y", dataset.y)):

@@ -138,7 +138,7 @@ def fit(
 
     Raises:
         NonFiniteLossError: the loss is infinite or not a number; `train_state` in it is the last good state.
-        TypeError, ValueError: data or a train_state that do not fit the configs, before the first step; features that
+        TypeError, ValueError: data or a train_state that do not match the configs, before the first step; features that
             are not finite, when their batch comes; at the start of an epoch, a mapped file that has become shorter.
         ImportError: the engine is not installed.
     """
@@ -270,7 +270,7 @@ def _keep_best(train_config: TrainConfig, train_state: TrainState, evaluation: E
 
 
 def check_configs(config: MLPConfig, train_config: TrainConfig) -> None:
-    """Raise a TypeError or ValueError where the two do not fit each other."""
+    """Raise a TypeError or ValueError where the two do not match each other."""
     check_types(config, train_config)
     if config.batch_norm and config.hidden_sizes and train_config.batch_size < 2:
         raise ValueError("batch norm needs batches of at least 2 examples; got batch_size=1")
@@ -278,7 +278,7 @@ def check_configs(config: MLPConfig, train_config: TrainConfig) -> None:
         for name, default in (("label_smoothing", 0.0), ("class_weight", None), ("monitor", "loss")):
             if getattr(train_config, name) != default:
                 raise ValueError(
-                    f"{name}={getattr(train_config, name)!r} is for classes, but the loss is {config.loss!r}"
+                    f"{name}={getattr(train_config, name)!r} is for classification, but the loss is {config.loss!r}"
                 )
 
 

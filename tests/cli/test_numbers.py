@@ -282,13 +282,13 @@ def test_test_data_have_the_targets_of_training(arrays: Path, tmp_path: Path, fn
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--label-smoothing", "0.1"], "label_smoothing=0.1 is for classes, but the loss is 'squared_error'"),
+        (["--label-smoothing", "0.1"], "label_smoothing=0.1 is for classification, but the loss is 'squared_error'"),
         (["--class-weight", "balanced"], "class_weight='balanced' is for classes"),
         (["--monitor", "accuracy"], "monitor='accuracy' is for classes"),
         (["--calibrate"], "--calibrate is for classes and --quantiles, but the target is numbers"),
         (["--loss", "pinball"], "--loss pinball needs --quantiles, such as --quantiles 0.1 0.5 0.9"),
-        (["--loss", "huber", "--quantiles", "0.5"], 'quantiles have a meaning only with loss="pinball"'),
-        (["--huber-delta", "2"], 'huber_delta has a meaning only with loss="huber"'),
+        (["--loss", "huber", "--quantiles", "0.5"], 'quantiles apply only to loss="pinball"'),
+        (["--huber-delta", "2"], 'huber_delta applies only to loss="huber"'),
         (["--quantiles", "0.9", "0.1"], "quantiles must be 2 increasing numbers in (0, 1)"),
         (["--quantiles", "90"], "quantiles must be 1 increasing numbers in (0, 1)"),
         (["--loss", "cross_entropy"], "invalid choice: 'cross_entropy'"),

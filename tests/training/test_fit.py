@@ -214,13 +214,13 @@ STATE = fnet.init_train_state(KEY, CONFIG)
     [
         (STATE[:2], TypeError, "train_state must be a TrainState, as fit yields it, not tuple; for parameters"),
         (fnet.init_train_state(KEY, dataclasses.replace(CONFIG, sizes=(4, 1, 3))), ValueError,
-         r"params\[0\].linear.w does not fit the config: expected float32\[4, 5\], but got float32\[4, 1\]"),
+         r"params\[0\].linear.w does not match the config: expected float32\[4, 5\], but got float32\[4, 1\]"),
         (fnet.init_train_state(KEY, dataclasses.replace(CONFIG, dtype="float64")), ValueError,
          r"expected float32\[4, 5\], but got float64\[4, 5\]"),
         (fnet.init_train_state(KEY, dataclasses.replace(CONFIG, batch_norm=False)), ValueError,
-         "params do not fit the config"),
-        (STATE._replace(state=()), ValueError, "state do not fit the config"),
-        (STATE._replace(opt_state=fnet.adam_init(np.zeros(3))), ValueError, "opt_state.mu do not fit the config"),
+         "params do not match the config"),
+        (STATE._replace(state=()), ValueError, "state do not match the config"),
+        (STATE._replace(opt_state=fnet.adam_init(np.zeros(3))), ValueError, "opt_state.mu do not match the config"),
         (STATE._replace(opt_state=fnet.sgd_init(STATE.params)), ValueError, "needs an opt_state of AdamState"),
     ],
 )  # fmt: skip
