@@ -11,7 +11,7 @@ from fnet import mlp, schedules
 from fnet.nn import Array
 from fnet.schedules import Schedule
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "TrainConfig", "example_weights", "learning_rate_schedule"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "TrainConfig", "check_eps", "example_weights", "learning_rate_schedule"]
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "warmup_cosine", "onecycle")
@@ -135,6 +135,15 @@ class TrainConfig:
     def tracks_best(self) -> bool:
         """Whether the best epoch is recorded, which needs validation data."""
         return self.keep == "best" or self.patience is not None
+
+
+def check_eps(train_config: TrainConfig, dtype: str) -> None:
+    """Raise a ValueError where the eps of Adam is 0 in a dtype: a gradient of 0 would be divided by 0."""
+    if train_config.optimizer == "adam" and not np.asarray(train_config.eps).astype(dtype):
+        raise ValueError(
+            f"eps={train_config.eps:g} is 0 in {dtype}: expected at least {np.finfo(dtype).smallest_subnormal:.1e}; "
+            f"1e-8 is usual, and float64 has smaller numbers"
+        )
 
 
 def learning_rate_schedule(train_config: TrainConfig) -> Schedule:

@@ -20,7 +20,7 @@ from fnet.nn import Array
 from fnet.params import MLPConfig, Params, State, check_like, check_params
 from fnet.random import Key
 from fnet.schedules import Schedule
-from fnet.training.config import TrainConfig, learning_rate_schedule
+from fnet.training.config import TrainConfig, check_eps, learning_rate_schedule
 from fnet.training.evaluation import Evaluation, evaluate, recompute_state
 from fnet.training.examples import Transform, checked_targets, training_examples
 from fnet.training.step import (
@@ -274,6 +274,7 @@ def check_configs(config: MLPConfig, train_config: TrainConfig) -> None:
         )
     if config.batch_norm and config.hidden_sizes and train_config.batch_size < 2:
         raise ValueError("batch norm needs batches of at least 2 examples; got batch_size=1")
+    check_eps(train_config, config.dtype)
     if config.loss != "cross_entropy":
         for name, default in (("label_smoothing", 0.0), ("class_weight", None), ("monitor", "loss")):
             if getattr(train_config, name) != default:

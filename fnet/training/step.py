@@ -11,7 +11,7 @@ from fnet.nn import Array
 from fnet.optim import AdamState, SGDState
 from fnet.params import MLPConfig, Params, State
 from fnet.random import Key
-from fnet.training.config import TrainConfig, learning_rate_schedule
+from fnet.training.config import TrainConfig, check_eps, learning_rate_schedule
 
 __all__ = [
     "Best",
@@ -78,8 +78,13 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | None = None) -> TrainState:
-    """The state before the first step, with parameters from `fnet.init(key, config)`."""
+    """The state before the first step, with parameters from `fnet.init(key, config)`.
+
+    Raises:
+        ValueError: the eps of Adam is 0 in the dtype of the config.
+    """
     train_config = train_config or TrainConfig()
+    check_eps(train_config, config.dtype)
     new_params, state = params.init(key, config)
     opt_init = optim.adam_init if train_config.optimizer == "adam" else optim.sgd_init
     return _new_train_state(new_params, state, opt_init(new_params), train_config)
