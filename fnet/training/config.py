@@ -27,7 +27,8 @@ class TrainConfig:
 
     Args:
         epochs: how often every example is seen.
-        batch_size: examples a step.
+        batch_size: examples a step. The last batch of an epoch is what is left, at least 2 with batch norm, which few
+            of serve badly: `fnet.data.even_batch_size` is a size that leaves many.
         optimizer: "adam" or "sgd".
         learning_rate: of every step, or the peak of the schedule.
         schedule: "constant", "cosine", "warmup_cosine" or "onecycle"; see `fnet.schedules`.
