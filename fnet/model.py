@@ -66,7 +66,7 @@ def predict(model: Model, x: npt.ArrayLike | Table) -> npt.NDArray[Any]:
         x: `[rows, features]`. If the model has an encoder, a table or the features that `fnet.data.encode` makes of it.
 
     Raises:
-        TypeError: x does not consist of numbers, or is a masked array.
+        TypeError: x does not consist of numbers, is a masked array, or is a data frame for a model with an encoder.
         ValueError: x has another shape or is not finite, or is so large that the network overflows.
     """
     values = outputs(model, x)
@@ -96,6 +96,11 @@ def outputs(model: Model, x: npt.ArrayLike | Table) -> Array:
         if model.encoder is None:
             raise ValueError("x is a table, but the model was trained on arrays: it has no encoder")
         x, _ = data.encode(model.encoder, x)
+    elif model.encoder is not None and (isinstance(x, Mapping) or hasattr(x, "columns")):
+        raise TypeError(
+            f"x is a {type(x).__name__}, whose columns would be taken by their positions: fnet.data.from_columns(x) "
+            "makes a table of it, whose columns are matched by name"
+        )
     x = np.asanyarray(x)  # keeps a masked array, which is refused below
     dtype = model.config.dtype
     networks = [mlp.fold_batch_norm(model.config, *member) for member in model.members]

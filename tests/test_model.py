@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -71,6 +72,9 @@ def test_a_table_is_encoded() -> None:
         model.predict(classifier(), table)
     with pytest.raises(ValueError, match="no column is named"):
         model.predict(given, data.from_columns({"sex": ["m"]}))
+    for frame in ({"age": [40]}, Mock(columns=["age"])):
+        with pytest.raises(TypeError, match=r"by their positions: fnet\.data\.from_columns\(x\) makes a table of it"):
+            model.predict(given, frame)
 
 
 def test_temperature_changes_confidence_alone() -> None:

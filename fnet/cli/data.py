@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 import fnet
 from fnet import Dataset, metrics
+from fnet.cli.presets import PRESETS
 from fnet.data import Classes, EncodeNotes, Encoder, Standardizer, TargetScale, arrays
 from fnet.data.cells import counted
 from fnet.data.tables import where
@@ -20,6 +21,7 @@ from fnet.training import Transform
 
 EMBEDDED = ("digits", "synthetic")
 DATA_SEED = 2**64  # of data and splits, which are the same for every --seed; no run has this seed
+MAX_SPREAD = 100  # of standard deviations, the largest over the median, of features of one unit
 KINDS = {None: None, "classify": "classification", "regress": "regression"}  # what --task calls them
 Rows: TypeAlias = slice | npt.NDArray[np.int64]
 
@@ -118,9 +120,35 @@ def load_data(args: argparse.Namespace) -> Data:
     if args.valid_size:
         rows, valid_rows = split(args, whole, "last")
         train, valid = fnet.data.take(whole, rows), fnet.data.take(whole, valid_rows)
+    if args.whitening != 1:
+        check_whitening(args, train.x)
     standardizer = fnet.fit_standardizer(train.x, whitening=args.whitening)
     scale = fit_scale(args, whole.y, rows, lambda row: f"{args.data}, row {row}")
     return Data(Path(args.data).stem, train, valid, test, standardizer, remarks=remarks, scale=scale)
+
+
+def check_whitening(args: argparse.Namespace, x: Array) -> None:
+    """Refuse partial whitening of arrays of which one feature is far larger than most, as where units differ.
+
+    Arrays have no units that could be compared. Pixels and the first hundred principal components, for which partial
+    whitening is meant, have standard deviations of at most about 50 times the median; age, income and years of 260.
+    The limit is `MAX_SPREAD`, in 4,096 rows evenly spaced; constant features do not count.
+    """
+    with np.errstate(all="ignore"):  # what is not finite is refused by the standardization
+        std = np.asarray(x[:: -(-len(x) // 4096)], np.float64).std(axis=0)
+    std = np.sort(std[std > 0])
+    if len(std) and std[-1] > MAX_SPREAD * std[(len(std) - 1) // 2]:
+        raise ValueError(
+            f"{_whitening_option(args)}, but the features have standard deviations from {std[0]:.4g} over "
+            f"{std[(len(std) - 1) // 2]:.4g} (median) to {std[-1]:.4g}, as of different units: use --whitening 1, or "
+            "--preset tabular, or scale the features to one unit"
+        )
+
+
+def _whitening_option(args: argparse.Namespace) -> str:
+    """The option and where its value comes from, and what it does."""
+    preset = f" (of --preset {args.preset})" if PRESETS[args.preset].get("whitening") == args.whitening else ""
+    return f"--whitening {args.whitening:g}{preset} keeps part of the differences of scale between features of one unit"
 
 
 def fit_scale(args: argparse.Namespace, y: Array, rows: Rows, where: Callable[[int], str]) -> TargetScale | None:
@@ -205,8 +233,8 @@ def _load_table(args: argparse.Namespace) -> Data:
     numeric = fnet.data.numeric_features(encoder)
     if args.whitening != 1 and numeric.sum() > 1:
         raise ValueError(
-            f"--whitening {args.whitening:g} (of --preset {args.preset}) keeps part of the differences of scale, which "
-            "between columns of different units mean nothing: leave it at 1 for a table"
+            f"{_whitening_option(args)}, but columns of a table have units of their own: use --whitening 1, or "
+            "--preset tabular, which is for tables; features of one unit can be an .npz"
         )
     x, _ = fnet.data.encode(encoder, features)
     everything = everything._replace(x=x)

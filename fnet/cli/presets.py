@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from fnet.data import even_batch_size
+
 __all__ = ["BEST", "PRESETS", "QUANTILES", "Decided", "WhatIsKnown"]
 
 
@@ -44,14 +46,8 @@ LARGE: dict[str, Any] = {
 
 
 def even_batches(known: WhatIsKnown) -> int:
-    """A size of batches, from 24 to 40 rows and near 32, of which the last batch is as large as can be.
-
-    A small last batch has bad statistics for a batch norm: of 67 rows, batches of 32 leave 3 for it.
-
-    >>> [even_batches(WhatIsKnown(rows, True)) for rows in (67, 80, 100_000)]
-    [34, 40, 32]
-    """
-    return min(range(24, 41), key=lambda size: (-known.rows % size, abs(size - 32)))
+    """About 32, of which no batch is small."""
+    return even_batch_size(known.rows, 32)
 
 
 def dropout(known: WhatIsKnown) -> float:

@@ -52,8 +52,7 @@ def write_results(
     dataset = splits[shown]
     assert dataset is not None
     table = scores.table(config, predicted[shown], dataset.y, data.classes, data.target)
-    how = ", each row by the network that was trained without it" if dataset is data.train and shown == "valid" else ""
-    head, foot = f"{shown} data{how}\n\n", f"\n\n{score_lines(job, results)}"
+    head, foot = f"{shown} data{how_judged(job, shown)}\n\n", f"\n\n{score_lines(job, results)}"
     write_history(out / "history.csv", job, trained)
     write_atomically(out / "report.txt", f"{head}{table}{foot}".encode())
     header, *rows = scores.prediction_rows(config, predicted[shown], dataset.y, data.classes)
@@ -115,6 +114,15 @@ def make_model(job: Job, trained: Sequence[Trained]) -> Model:
         target=data.target,
         scale=data.scale,
     )
+
+
+def how_judged(job: Job, split: str) -> str:
+    """What makes the scores of a split other than those of new rows, or of the model: for its title."""
+    if split != "valid":
+        return ""
+    network = ", each row by the network that was trained without it" if job.folds is not None else ""
+    quantiles = ", on which the quantiles were fitted: judge them on --test" if job.config.quantiles else ""
+    return network + (quantiles if job.calibrate else "")
 
 
 def shifted(params: Params, shifts: Array) -> Params:

@@ -27,6 +27,7 @@ from fnet.cli.output import say, visible
 from fnet.cli.parser import Parser
 from fnet.cli.progress import display, tensorboard_run
 from fnet.cli.results import Trained, write_results
+from fnet.data.cells import counted
 from fnet.engine import ALONE, Processes
 from fnet.interop import missing
 from fnet.training import EpochRecord, is_finished, train_state_shapes
@@ -127,7 +128,7 @@ def headline(job: Job) -> str:
     rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
     networks = f"{job.networks} networks of " if job.networks > 1 else ""
     return (
-        f"{data.name}: {rows} rows; {job.config.sizes[0]:,} features, {data.predicts}; "
+        f"{data.name}: {rows} rows; {counted(job.config.sizes[0], 'feature')}, {data.predicts}; "
         f"{networks}{fnet.num_params(job.config):,} parameters; engine {job.engine}"
     )
 

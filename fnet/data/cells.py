@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,8 @@ MISSING = frozenset({"", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null",
 SPACE = " \t\r\n\v\f"  # around a number; str.strip and float each take more, and not the same
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:[.,' ]\d{3})+(?:[.,]\d+)?", re.ASCII)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+_EPOCH = datetime(1970, 1, 1)
 
 
 def to_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[npt.NDArray[np.float64], int]:
@@ -113,18 +115,26 @@ def why_not_number(cell: str, decimal: str = ".") -> str:
 
 
 def days(cells: Sequence[str]) -> npt.NDArray[np.float64] | None:
-    """ISO dates, `YYYY-MM-DD` and perhaps `hh:mm` or `hh:mm:ss`, as days since 1970-01-01; None where a cell is none.
+    """ISO dates as days since 1970-01-01; None where a cell is none.
 
-    >>> days(["1970-01-02", "1970-01-01T12:00"])
-    array([1. , 0.5])
+    A date is `YYYY-MM-DD`, perhaps with `hh:mm`, `hh:mm:ss` or a fraction of a second, and then with `Z` or an offset
+    from UTC, which is taken off.
+
+    >>> days(["1970-01-02", "1970-01-01T12:00", "1970-01-02 03:00:00.000+03:00"])
+    array([1. , 0.5, 1. ])
     """
     if not all(map(_DATE.fullmatch, cells)):
         return None
     try:
-        moments = np.array([cell.replace(" ", "T") for cell in cells], "datetime64[s]")
-    except ValueError:  # the thirtieth of February
+        return np.array([_days(datetime.fromisoformat(cell)) for cell in cells], np.float64)
+    except (ValueError, OverflowError):  # the thirtieth of February; before year 1 in UTC
         return None
-    return moments.astype(np.int64) / 86400.0
+
+
+def _days(moment: datetime) -> float:
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return (moment - _EPOCH).total_seconds() / 86400.0
 
 
 def counted(number: int, noun: str) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "batches",
     "check_mapped",
     "digits",
+    "even_batch_size",
     "fingerprint",
     "gather",
     "num_rows",
@@ -293,6 +294,19 @@ def batch_slices(rows: int, batch_size: int, *, drop_last: bool = False, min_siz
         starts.pop()
     ends = [*starts[1:], len(starts) * batch_size if drop_last else rows]
     return [slice(start, end) for start, end in zip(starts, ends, strict=True)]
+
+
+def even_batch_size(rows: int, about: int) -> int:
+    """A size of batches near `about`, by at most a quarter of it, of which the last batch is as large as can be.
+
+    A small last batch has bad statistics for a batch norm, and it is the last that the running statistics see: of 258
+    rows, batches of 32 leave 2. On scikit-learn's digits this costs 5 to 10 % of the loss.
+
+    >>> [even_batch_size(rows, 32) for rows in (67, 80, 258, 100_000)]
+    [34, 40, 37, 32]
+    """
+    sizes = range(max(about - about // 4, 1), about + about // 4 + 1)
+    return min(sizes, key=lambda size: (-rows % size, abs(size - about)))
 
 
 def gather(x: Array, rows: npt.NDArray[np.integer[Any]]) -> Array:

@@ -35,7 +35,8 @@ def fit_encoder(
 
     - numeric: one feature, the number; a missing one is the median of the training rows, and where one was missing a
       second feature is 1 there and 0 elsewhere;
-    - date: text that is ISO dates, `YYYY-MM-DD` and perhaps a time, becomes days since 1970 and is then numeric;
+    - date: text that is ISO dates, `YYYY-MM-DD` and perhaps a time, becomes days since 1970, in UTC where an offset is
+      given, and is then numeric;
     - categorical: other text becomes one feature per level, 1 where the cell is the level and 0 elsewhere. At most 100
       levels have one; the others, and those in fewer than 1 % of the training rows (at least 2 rows, at most 10), share
       one if there are two or more. Missing cells are a level of their own. A level that the training rows do not have

@@ -74,9 +74,7 @@ def _column(source: str, name: str, data: Any, *, as_text: bool) -> Column:
         values[missing] = np.nan
         if np.isinf(values).any():
             row = int(np.argmax(np.isinf(values)))
-            raise ValueError(
-                f"{source}, row {row}: expected a finite number or NaN, but got {values[row]}"
-            )
+            raise ValueError(f"{source}, row {row}: expected a finite number or NaN, but got {values[row]}")
         return Column(name, frozen(values))
     levels: dict[str, int] = {}
     cells = [None if gone else str(value) for value, gone in zip(array.tolist(), missing, strict=True)]

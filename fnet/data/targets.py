@@ -26,7 +26,10 @@ __all__ = [
     "values_of",
 ]
 
-NAMES = ("label", "labels", "target", "class", "classes", "y", "outcome", "species", "output", "response", "category")
+NAMES = (
+    *("label", "labels", "target", "class", "classes", "y", "outcome", "species", "output", "response", "category"),
+    *("survived", "diagnosis", "churn"),
+)
 FEW = 20  # different values of a column that is suspected to be classes
 SAMPLE = 2000  # rows that are looked at to guess
 
@@ -90,6 +93,12 @@ def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Targe
         )
     kind = kind or ("classification" if _has_classes(table, column) else "regression")
     if kind == "regression":
+        if column.levels is not None and 2 * sum(map(is_number, column.levels)) < len(column.levels):
+            raise ValueError(
+                f"{table.source}: expected numbers to predict, but the target {shown(name)} is text, such as "
+                f"{shown(column.levels[0])}; name another column: target= (--target), or predict classes: "
+                'kind="classification" (--task classify)'
+            )
         values = numbers(table, column)
         if values.min() == values.max():
             raise ValueError(

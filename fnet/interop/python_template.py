@@ -201,7 +201,10 @@ def days(cell):
         return np.nan
     if not re.fullmatch(DATE, str(cell)):
         raise ValueError(f"expected a date such as 2024-12-31, but got {cell!r}")
-    return np.datetime64(cell.replace(" ", "T"), "s").astype(np.int64) / 86400.0
+    moment = datetime.datetime.fromisoformat(cell)
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    return (moment - datetime.datetime(1970, 1, 1)).total_seconds() / 86400.0
 
 '''
 
@@ -270,6 +273,6 @@ if hashlib.sha256(MEAN.tobytes() + STD.tobytes() + WEIGHTS.tobytes()).hexdigest(
     raise ValueError("the weights beside this file are not its own")"""
 
 NUMBER_PATTERN = r'NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)'
-DATE_PATTERN = r'DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d)?)?", re.ASCII)'
+DATE_PATTERN = r'DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)'
 LAYERS = "LAYERS = list(_layers(WEIGHTS[0]))\n"
 NETWORKS = "NETWORKS = [list(_layers(flat)) for flat in WEIGHTS]\n"

@@ -30,7 +30,8 @@ class TrainConfig:
 
     Args:
         epochs: how often every example is seen.
-        batch_size: examples a step.
+        batch_size: examples a step. The last batch of an epoch is what is left, at least 2 with batch norm, which few
+            of serve badly: `fnet.data.even_batch_size` is a size that leaves many.
         optimizer: "adam" or "sgd".
         learning_rate: of every step, or the peak of the schedule.
         schedule: "constant", "cosine", "warmup_cosine" or "onecycle"; see `fnet.schedules`.
@@ -140,12 +141,17 @@ class TrainConfig:
         return self.keep == "best" or self.patience is not None
 
 
-def check_types(config: object, train_config: object) -> None:
-    """Raise a TypeError unless the arguments are an MLPConfig and a TrainConfig."""
-    if not isinstance(config, MLPConfig) or not isinstance(train_config, TrainConfig):
+def check_pair(config: MLPConfig, train_config: TrainConfig) -> None:
+    """Raise an error unless the arguments are an MLPConfig and a TrainConfig that go together."""
+    if not isinstance(config, MLPConfig) or not isinstance(train_config, TrainConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             "expected (config, train_config, …), an MLPConfig and a TrainConfig, but got "
             f"{type(config).__name__} and {type(train_config).__name__}"
+        )
+    if train_config.optimizer == "adam" and not np.asarray(train_config.eps).astype(config.dtype):
+        raise ValueError(
+            f"eps={train_config.eps:g} is 0 in {config.dtype}: expected at least "
+            f"{np.finfo(config.dtype).smallest_subnormal:.1e}; 1e-8 is usual, and float64 has smaller numbers"
         )
 
 

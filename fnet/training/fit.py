@@ -22,7 +22,7 @@ from fnet.nn import Array
 from fnet.params import MLPConfig, Params, State, check_like, check_params
 from fnet.random import Key
 from fnet.schedules import Schedule
-from fnet.training.config import TrainConfig, check_types, learning_rate_schedule
+from fnet.training.config import TrainConfig, check_pair, learning_rate_schedule
 from fnet.training.evaluation import Evaluation, evaluate, recompute_state
 from fnet.training.examples import Transform, checked_targets, training_examples
 from fnet.training.step import (
@@ -271,7 +271,7 @@ def _keep_best(train_config: TrainConfig, train_state: TrainState, evaluation: E
 
 def check_configs(config: MLPConfig, train_config: TrainConfig) -> None:
     """Raise a TypeError or ValueError where the two do not match each other."""
-    check_types(config, train_config)
+    check_pair(config, train_config)
     if config.batch_norm and config.hidden_sizes and train_config.batch_size < 2:
         raise ValueError("batch norm needs batches of at least 2 examples; got batch_size=1")
     if config.loss != "cross_entropy":

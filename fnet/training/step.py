@@ -13,7 +13,7 @@ from fnet.nn import Array
 from fnet.optim import AdamState, SGDState
 from fnet.params import MLPConfig, Params, State
 from fnet.random import Key
-from fnet.training.config import TrainConfig, check_types, learning_rate_schedule
+from fnet.training.config import TrainConfig, check_pair, learning_rate_schedule
 
 __all__ = [
     "Best",
@@ -84,8 +84,13 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | None = None) -> TrainState:
-    """The state before the first step, with parameters from `fnet.init(key, config)`."""
+    """The state before the first step, with parameters from `fnet.init(key, config)`.
+
+    Raises:
+        TypeError, ValueError: the two configs do not go together.
+    """
     train_config = train_config or TrainConfig()
+    check_pair(config, train_config)
     new_params, state = params.init(key, config)
     opt_init = optim.adam_init if train_config.optimizer == "adam" else optim.sgd_init
     return _new_train_state(new_params, state, opt_init(new_params), train_config)
@@ -136,7 +141,7 @@ def train_step(
         NonFiniteLossError: the loss is infinite or not a number; nothing is updated then.
         TypeError, ValueError: as `fnet.loss_and_grads`; a state that another train_config made.
     """
-    check_types(config, train_config)
+    check_pair(config, train_config)
     check_opt_state(train_config, train_state)
     if train_config.input_noise:
         noise_key, key = random.split(key)

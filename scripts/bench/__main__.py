@@ -211,13 +211,20 @@ def tables(args: argparse.Namespace, report: Report) -> None:
             for row in rows:
                 report.row(*row)
             found.append(answer)
-        if found:
-            worse, seconds = [answer["worse"] for answer in found], [answer["seconds"] for answer in found]
-            report.limit(f"{kind}: tables on which fnet train is worse", sum(mean > 0 for mean, _ in worse), 1)
-            report.limit(f"{kind}: at worst, in standard errors", max(mean / error for mean, error in worse), 1)
-            average = statistics.fmean(answer["on average"] for answer in found)
-            report.limit(f"{kind}: more errors in percent, or less R², on average", average, 0)
-            report.limit(f"{kind}: seconds / scikit-learn's, at worst", max(seconds), 1)
+        for contender in found[0]["fnet"] if found else ():
+            own: list[Any] = [answer["fnet"][contender] for answer in found]
+            what, worse = f"{kind}, {contender}", [of_table["worse"] for of_table in own]
+            report.limit(f"{what}: tables on which it is worse", sum(mean > 0 for mean, _ in worse), 1)
+            report.limit(f"{what}: at worst, in standard errors", max(mean / error for mean, error in worse), 1)
+            average = statistics.fmean(of_table["on average"] for of_table in own)
+            report.limit(f"{what}: more errors in percent, or less R², on average", average, 0)
+            seconds = max(of_table["seconds"] for of_table in own)
+            report.limit(f"{what}: seconds / scikit-learn's, at worst", seconds, 1)
+        for covered in [answer["coverage"] for answer in found if "coverage" in answer]:
+            mean, least, most = statistics.fmean(covered), min(covered), max(covered)
+            share = f"{100 * mean:.1f} % of the test rows ({100 * least:.1f} to {100 * most:.1f} in a fold)"
+            report.text("", f"`fnet train --quantiles 0.1 0.9` on the price of diamonds: {share} are in the interval.")
+            report.limit("coverage of the interval from 10 to 90 %: distance from 0.8", abs(mean - 0.8), 0.03)
 
 
 # What they share ------------------------------------------------------------------------------------------------------

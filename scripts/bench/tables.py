@@ -39,6 +39,7 @@ from fnet.cli.job import make_job, member_data
 from fnet.interop import sklearn as ours
 
 ROWS = {"diamonds": 6000, "friedman": 1000, "oscillator": 1000}  # of a table that could have any number
+WITH_QUANTILES = "diamonds-price"
 
 FIRST_SEED = 1000  # of the folds; the preset was chosen on others
 
@@ -204,8 +205,8 @@ def contenders(*, classes: bool) -> dict[str, Contender]:
 def compare(data: str, repeats: int) -> dict[str, Any]:
     """The rows of a table of means, with standard errors of the differences in each fold, and what limits are set for.
 
-    `worse` is by how much fnet is worse than scikit-learn's network in log loss or R², and its standard error; `on
-    average` is by how much in the percentage of errors or R².
+    Of `fnet train` and of fnet's estimator, `worse` is by how much they are worse than scikit-learn's network in log
+    loss or R², and its standard error; `on average` is by how much in the percentage of errors or R².
     """
     problem = load(data)
     measures = ["log loss", "error, %"] if problem.classes else ["R²"]
@@ -220,14 +221,27 @@ def compare(data: str, repeats: int) -> dict[str, Any]:
             places = max(0, 1 - math.floor(math.log10(error))) if error else 4
             cells += [f"{own[:, i].mean():.4g}", "" if name == first else f"{mean:+.{places}f} ± {error:.{places}f}"]
         rows.append([*cells, f"{own[:, -1].mean():.3f}"])
-    difference = scores["fnet train"] - scores[first]
-    sign = 1 if problem.classes else -1
-    return {
-        "rows": rows,
-        "worse": [sign * difference[:, 0].mean(), _standard_error(difference[:, 0])],
-        "on average": difference[:, 1].mean() if problem.classes else -difference[:, 0].mean(),
-        "seconds": scores["fnet train"][:, -1].mean() / scores[first][:, -1].mean(),
-    }
+    answer: dict[str, Any] = {"rows": rows, "fnet": {}}
+    if data == WITH_QUANTILES:
+        answer["coverage"] = coverage(problem, repeats)
+    for name in [name for name in scores if name.startswith("fnet")]:
+        difference = scores[name] - scores[first]
+        sign = 1 if problem.classes else -1
+        answer["fnet"][name] = {
+            "worse": [sign * difference[:, 0].mean(), _standard_error(difference[:, 0])],
+            "on average": difference[:, 1].mean() if problem.classes else -difference[:, 0].mean(),
+            "seconds": scores[name][:, -1].mean() / scores[first][:, -1].mean(),
+        }
+    return answer
+
+
+def coverage(problem: Problem, repeats: int) -> list[float]:
+    """Of each fold, the share of test rows in the interval of `fnet train --quantiles 0.1 0.9`, which should be 0.8."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            fnet.metrics.coverage(truth, train_fnet(fold, seed, "--quantiles", "0.1", "0.9")())
+            for seed, fold, truth in folds(problem, range(FIRST_SEED, FIRST_SEED + repeats), Path(folder))
+        ]
 
 
 def cross_validate(problem: Problem, repeats: int) -> dict[str, np.ndarray]:

@@ -123,7 +123,18 @@ def test_tables_compares_the_command_with_sklearn() -> None:
     assert 0 < float(own[0][3]) < 15
     assert 0 < float(own[0][5]) < 5
     assert float(own[1][1]) < 1
-    assert "classes: at worst, in standard errors" in result.stderr
+    for contender in ("classes, fnet train", "classes, fnet's MLPClassifier", "numbers, fnet's MLPRegressor"):
+        assert f"{contender}: at worst, in standard errors" in result.stderr
+
+
+def test_coverage_is_that_of_intervals_of_test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    monkeypatch.syspath_prepend(BENCH)
+    tables = importlib.import_module("tables")
+    found = tables.coverage(tables.load("friedman"), 1)
+    assert len(found) == 2
+    assert all(0.7 < share < 0.9 for share in found)
 
 
 def test_results_take_the_place_of_those_of_the_same_command(tmp_path: Path, module: ModuleType) -> None:

@@ -138,12 +138,22 @@ def test_quantiles_are_three_columns_that_do_not_cross_and_cover_new_rows(
     assert 0.73 < scores["coverage"] < 0.87
     assert f"test   pinball loss {scores['pinball_loss']:.5g} EUR   coverage {scores['coverage']:.4f}" in printed
     assert "quantile 0.5" in printed
+    assert "fitted" not in printed
     assert "train_coverage" in read(out / "history.csv")[0]
     config = model.load_model(out / "model.npz").config
     assert (config.quantiles, config.batch_norm, config.dropout) == ((0.1, 0.5, 0.9), False, 0), (
         "noise widens quantiles"
     )
     assert results(out)["valid"]["coverage"] == pytest.approx(0.8, abs=0.02), "fitted on these rows"
+    own = tmp_path / "own"
+    said = ", on which the quantiles were fitted: judge them on --test\n"
+    assert said in succeeds(fnet_command("train", *options, "--epochs", "1", "--out", own)).out
+    assert said in (own / "report.txt").read_text()
+    assert (
+        f"without it{said}"
+        in succeeds(fnet_command("train", *options, "--epochs", "1", "--folds", "2", "--overwrite", "--out", own)).out
+    )
+    assert said not in succeeds(fnet_command("train", *options, "--no-calibrate", "--overwrite", "--out", own)).out
     succeeds(fnet_command("train", *options, "--no-calibrate", "--quiet", "--overwrite", "--out", out))
     assert results(out)["valid"]["coverage"] != pytest.approx(0.8, abs=0.02)
     text = succeeds_with_note(fnet_command("predict", out, test), "coverage 0.")
@@ -297,7 +307,7 @@ def test_test_data_have_the_targets_of_training(arrays: Path, tmp_path: Path, fn
         (["--target", "town", "--quantiles", "0.5"], "--quantiles is for numbers, but the target is classes"),
         (["--target", "town", "--huber-delta", "2"], "--huber-delta is for numbers, but the target is classes"),
         (["--target", "town", "--log-target"], "--log-target is for numbers, but the target is classes"),
-        (["--target", "town", "--task", "regress"], "column 'town': expected a number, but got"),
+        (["--target", "town", "--task", "regress"], "the target 'town' is text, such as"),
     ],
 )
 def test_what_has_no_meaning_is_one_line(

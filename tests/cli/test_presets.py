@@ -1,6 +1,7 @@
 """Presets: what they set, what they leave to the data, and that they say where they do not belong."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import fnet
 from fnet.cli import presets
 
-from .conftest import Fnet, succeeds
+from .conftest import Fnet, refused, succeeds
 
 FAST = ["--hidden", "4", "--no-pictures"]
 
@@ -102,3 +103,30 @@ def test_presets_for_the_data_of_chen_and_wu_say_so_on_others(
     lines = succeeds(fnet_command(*command, "--out", tmp_path / "run")).out.splitlines()
     note = "the preset chen-wu-best was tuned on Chen & Wu's data, not on these, and for features of one unit"
     assert (note in lines) == (features != 128)
+
+
+@pytest.mark.parametrize(
+    ("unit", "constant", "refusal"),
+    [
+        ([1.0, 1.0, 1.0, 50.0], 0.0, None),
+        ([1.0, 1.0, 0.1, 1e-9], 1.0, None),  # as the last principal components
+        ([18.0, 9000.0, 34.0, 1.0], 0.0, r"from \S+ over 1\d\.\d+ \(median\) to 9\d+, as of different units"),
+        ([1e-3, 1e-3, 1.0, 1e-4], 1.0, "use --whitening 1, or --preset tabular, or scale the features to one unit"),
+    ],
+)
+def test_partial_whitening_of_arrays_of_different_units_is_refused(
+    unit: list[float], constant: float, refusal: str | None, tmp_path: Path, fnet_command: Fnet
+) -> None:
+    dataset = fnet.data.synthetic(fnet.random.key(0), 80, 4, 3)
+    x = np.c_[dataset.x / dataset.x.std(axis=0) * unit, np.full(80, constant)]
+    np.savez(tmp_path / "data.npz", x=x, y=dataset.y)
+    command = ["train", "--data", tmp_path / "data.npz", *FAST, "--epochs", "1", "--out", tmp_path / "run"]
+    result = fnet_command(*command, "--whitening", "0.5")
+    if refusal is None:
+        succeeds(result)
+    else:
+        message = refused(result)
+        assert re.search(refusal, message)
+        assert "--whitening 0.5 keeps" in message
+        assert "0.5 (of --preset chen-wu-best) keeps" in refused(fnet_command(*command, "--preset", "chen-wu-best"))
+        succeeds(fnet_command(*command, "--preset", "chen-wu-best", "--whitening", "1"))

@@ -186,8 +186,12 @@ def sign(row: np.ndarray[Any, Any]) -> str:
         ([[int(row[0] > 0), *range(20, 40)] for row in numbers(60, sign)], [], "say target="),
         ([["a", "b", "y"], *numbers(40, sign, 2)], ["--target", "z"], "no column is named 'z'"),
         ([["a", "b", "y"], *numbers(40, sign, 2)], ["--drop", "z"], "no column is named 'z'"),
-        ([["a", "b", "y"], *numbers(40, sign, 2)], ["--whitening", "0.5"], "between columns of different units mean"),
-        ([["a", "b", "y"], *numbers(40, sign, 2)], ["--preset", "chen-wu-best"], "(of --preset chen-wu-best) keeps"),
+        ([["a", "b", "y"], *numbers(40, sign, 2)], ["--whitening", "0.5"], "use --whitening 1, or --preset tabular"),
+        (
+            [["a", "b", "y"], *numbers(40, sign, 2)],
+            ["--preset", "chen-wu-best"],
+            "0.5 (of --preset chen-wu-best) keeps",
+        ),
         (
             [["a", "b", "y"], *numbers(40, sign, 2)],
             ["--test", "x.npz"],

@@ -51,6 +51,16 @@ def test_each_kind_of_column_becomes_its_features() -> None:
     assert np.flatnonzero(numeric_features(ENCODER)).tolist() == [0, 6]
 
 
+def test_moments_are_days_in_utc_to_the_microsecond() -> None:
+    when = ["1970-01-01T06:00Z", "1970-01-02 00:00:00.250000+06:00", "1970-01-01T10:30:00.123456789-0130", "NA"]
+    features, _ = split_target(read_text("when,label\n" + "".join(f"{cell},{i % 2}\n" for i, cell in enumerate(when))))
+    x, _ = encode(fit_encoder(features), features)
+    np.testing.assert_array_equal(x[:3, 0], [0.25, 0.75 + 0.25 / 86400, 0.5 + 0.123456 / 86400])
+    for cell in ("1970-01-01T25:00Z", "1970-01-01T06:00+25:00", "0001-01-01T00:00+01:00", "1970-01-01T06:00 UTC"):
+        with pytest.raises(ValueError, match="line 2, column 'when': expected a date such as 2024-12-31, but got"):
+            encode(fit_encoder(features), read_text(f"when,label\n{cell},1\n"))
+
+
 def test_medians_and_levels_come_from_the_training_rows_alone() -> None:
     encoder = fit_encoder(FEATURES, np.array([0, 2, 4, 5]))
     age, city, when, _ = encoder.columns

@@ -35,12 +35,13 @@ def values(column: Column) -> list[Any]:
         (np.array([True, False]), ["True", "False"]),
         (np.array(["2024-01-31", "NaT"], "datetime64[D]"), ["2024-01-31T00:00:00", None]),
         ([datetime.date(2024, 1, 31), None], ["2024-01-31", None]),
+        ([datetime.datetime(2024, 1, 31, 12, 0, 0, 5, datetime.UTC)], ["2024-01-31 12:00:00.000005+00:00"]),
         ([Decimal("1.5"), 2], [1.5, 2]),
         ([2**70, 1], [2.0**70, 1]),
         ([None, NAN], [None, None]),
         (np.array([np.float32(1), "x"], object)[:1], [1]),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_columns_of_every_kind(data: Any, expected: list[Any]) -> None:
     (column,) = from_columns({"a": data}).columns

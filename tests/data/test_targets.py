@@ -68,8 +68,10 @@ def test_many_numbers_are_a_regression_and_a_few_whole_ones_classes(labels: list
 
 def test_a_kind_that_is_asked_for() -> None:
     assert target_of(["0.5", "1.5"] * 2, kind="classification").classes == ("0.5", "1.5")
-    with pytest.raises(ValueError, match=r"d\.csv, line 2, column 'label': expected a number, but got 'x'"):
+    with pytest.raises(ValueError, match=r"d\.csv: .*'label' is text, such as 'x'; .*\(--target\), .*--task classify"):
         target_of(["x", "y"], kind="regression")
+    with pytest.raises(ValueError, match=r"d\.csv, line 4, column 'label': expected a number, but got 'x'"):
+        target_of(["1.5", "2", "x", "3"], kind="regression")
     with pytest.raises(ValueError, match='kind must be "classification", "regression" or None'):
         target_of(["x", "y"], kind="clustering")
 
@@ -89,8 +91,10 @@ TEXT = "\n".join(f"{'ab'[i % 2]},{i / 7},{i / 9}" for i in range(60))
         ("label,p,q\n3,1,2\n4,1,2\n", "label", "q"), ("a,Class,q\n3,x,2\n4,y,2\n", "Class", "q"),
         ("y,p,q\n3,1,2\n4,1,2\n", "y", "q"), ("a,species,sex\n1,x,m\n2,y,f\n", "species", "sex"),
         ("species,a,sex\nx,1,m\ny,2,f\n", "species", "sex"),
+        ("id,Survived,fare,port\n4,1,2.5,S\n7,0,3.5,C\n2,0,4.5,S\n", "Survived", "port"),
+        ("id,diagnosis,radius,area\n4,M,2.5,3.5\n7,B,3.5,5.5\n2,B,4.5,6.5\n", "diagnosis", "area"),
     ],
-    ids=range(9),
+    ids=range(11),
 )  # fmt: skip
 def test_a_better_guess_than_the_last_column_is_asked_about(content: str, guess: str, last: str) -> None:
     with pytest.raises(

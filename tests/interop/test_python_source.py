@@ -111,6 +111,12 @@ def test_columns_by_name_are_encoded_as_in_training() -> None:
     assert any(column.pooled for column in encoder.columns)
     written = module(to_python(some))
     table["city"][:3], table["many"][0] = ["unseen", " Bern", "NULL"], None
+    table["since"][:4] = [
+        "2024-01-31T12:00:00.123456789Z",
+        "2024-01-31 12:00:00.5+05:30",
+        "2024-01-31T12:00-0800",
+        None,
+    ]
     x, _ = data.encode(encoder, data.from_columns(table))
     shuffled = dict(reversed(table.items()))
     assert written.encode(shuffled).tobytes() == x.tobytes()

@@ -1,11 +1,13 @@
 """The configuration of training, and what it implies: schedules, and the weights of the examples."""
 
+import dataclasses
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fnet
 from fnet import TrainConfig, training
 
 
@@ -65,6 +67,20 @@ def test_learning_rate_schedule(schedule: str, expected: list[float]) -> None:
 def test_a_schedule_needs_its_length() -> None:
     with pytest.raises(ValueError, match=r"replace\(train_config, total_steps="):
         training.learning_rate_schedule(TrainConfig(schedule="cosine"))
+
+
+def test_an_eps_that_is_zero_in_the_dtype_is_refused_by_its_name() -> None:
+    train_config = TrainConfig(eps=1e-60)
+    train = fnet.Dataset(np.eye(4), np.array([0, 1, 0, 1]))
+    config = fnet.MLPConfig(sizes=(4, 2), dropout=0.0)
+    for call in (
+        lambda: fnet.fit(config, train_config, train, key=fnet.random.key(0)),
+        lambda: fnet.init_train_state(fnet.random.key(0), config, train_config),
+    ):
+        with pytest.raises(ValueError, match=r"eps=1e-60 is 0 in float32: expected at least 1\.4e-45; 1e-8 is usual"):
+            call()
+    fnet.run(dataclasses.replace(config, dtype="float64"), train_config, train, key=fnet.random.key(0))
+    fnet.run(config, dataclasses.replace(train_config, optimizer="sgd"), train, key=fnet.random.key(0))
 
 
 # Weights
