@@ -70,7 +70,7 @@ class Kernels:
 
     def _act_fwd(self, a: Hidden, bits: Array) -> None:
         if self.config.activation == "relu":
-            np.maximum(a.z, 0, out=a.h)
+            np.maximum(a.z, a.zeros, out=a.h)
             np.greater(a.z, 0, out=a.positive)
             if not self.config.dropout:
                 np.copyto(a.slope, a.positive)
