@@ -1,5 +1,6 @@
 """Models for the tests of what writes them as source code, and names that try to get out of their strings there."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from helpers import network
 
 import fnet
-from fnet import MLPConfig, Params, State, data, tree
+from fnet import Dataset, MLPConfig, Params, State, TrainConfig, data, tree
 from fnet.data import Standardizer
 from fnet.model import Model
 from fnet.nn import Linear
@@ -79,6 +80,17 @@ REGRESSIONS = {
     "ensemble": regression(members=3, sizes=(5, 6, 2), loss="pinball", quantiles=(0.1, 0.9), activation="gelu"),
     "float64": regression(members=2, dtype="float64"),
 }
+
+
+@functools.cache
+def digits() -> tuple[Model, Dataset, Dataset]:
+    """A classifier that was trained on the digits, and the digits of training and test."""
+    train, test = data.digits()
+    standardizer = data.fit_standardizer(train.x)
+    config = MLPConfig(sizes=(64, 64, 64, 10))
+    scaled = train._replace(x=data.standardize(standardizer, train.x))
+    params, state, _ = fnet.run(config, TrainConfig(epochs=10), scaled, key=fnet.random.key(0))
+    return Model(config, ((params, state),), standardizer, train.classes or ()), train, test
 
 
 def features(some: Model, rows: int = ROWS) -> Any:

@@ -2,6 +2,11 @@
 
 It computes in float32 what `fnet.model.predict` does, or with `int8` in 8 bits. Nothing is allocated, and nothing is
 global but constants, so that several threads may call it. Names stand in strings and in comments alone.
+
+Its sums are in another order than those of `predict`, so that logits are rounded otherwise, and both are about as far
+from the logits in float64. A probability differs relatively by what its logits differ: by less than 1e-5 for a network
+trained on the digits, and by up to 5e-5 where logits are of the size of 100. Numbers differ by less than 1e-5 of their
+standard deviation.
 """
 
 from __future__ import annotations
@@ -92,7 +97,7 @@ def to_c(
         "FEATURES": str(config.sizes[0]),
         "FUNCTION": config.activation,
         "INCLUDE": "" if quantized is None else "#include <stdint.h> /* names of types, and no more */\n",
-        "LINEAR": template.LINEAR if quantized is None else template.LINEAR_INT8,
+        "LINEAR": "".join(_linear(config.sizes, quantized)),
         "MACROS": "".join(_macros(model)),
         "NAMES": _names(model),
         "OUTPUTS": str(config.num_outputs),
@@ -100,7 +105,7 @@ def to_c(
         "TABLES": "\n".join(_tables(model, quantized)),
         "TYPE": "float" if classifies else "double",
         "VALUE": activation,
-        "WIDEST": str(max(config.sizes[:-1])),
+        "WIDE": template.WIDE,
         "WRITES": "the probability of each class" if classifies else f"the {', '.join(output_names(config))}",
         "P": prefix.upper(),
         "p": prefix,
@@ -139,7 +144,8 @@ def _measured(model: Model, quantized: Quantized, x: Array, test: Dataset | None
 def _about(model: Model, facts: Sequence[str]) -> Iterator[str]:
     """The comment at the beginning."""
     config, classifies = model.config, model.scale is None
-    floats = config.sizes[0] + 2 * max(config.hidden_sizes, default=0) + config.num_outputs
+    floats = config.sizes[0] + 2 * max(config.hidden_sizes, default=0) + config.num_outputs + max(config.sizes)
+    floats += 0 if model.encoder is None else 2 * config.sizes[0]
     yield from (comment(about(model)), "")
     yield from ('    #include "<p>.h" // in one source file; C99, with -lm', "")
     yield f"    {'float' if classifies else 'double'} outputs[<P>_OUTPUTS];"
@@ -192,6 +198,14 @@ def _tables(model: Model, quantized: Quantized | None) -> Iterator[str]:
         yield table("int", f"<p>_zero{i}", [np.array([layer.zero for layer in layers])])
 
 
+def _linear(sizes: Sequence[int], quantized: Quantized | None) -> Iterator[str]:
+    """The function of a layer for each of its sizes that occurs: where loops are of fixed length, compilers unroll."""
+    if quantized is None:
+        yield from (template.LINEAR.replace("<M>", str(m)) for m in dict.fromkeys(sizes[1:]))
+    else:
+        yield from (template.LINEAR_INT8.replace("<N>", str(n)) for n in dict.fromkeys(sizes[:-1]))
+
+
 def _body(model: Model, activation: str, quantized: Quantized | None) -> Iterator[str]:
     """The statements of `predict`."""
     config, scale, ensemble = model.config, model.scale, len(model.members) > 1
@@ -200,7 +214,13 @@ def _body(model: Model, activation: str, quantized: Quantized | None) -> Iterato
     buffers = [f"{name}[{width}]" for name in "ab"[: len(config.hidden_sizes)]]
     results = ["y[<P>_OUTPUTS]"] * (scale is not None) + ["z[<P>_OUTPUTS]"] * (last == "z")
     sums = ["top", "sum"] if scale is None else []
-    counters = ["i", *["best = 0"] * (scale is None), *["m"] * ensemble, *["k"] * (config.loss == "pinball")]
+    counters = [
+        "i",
+        "refused = 0",
+        *["best = 0"] * (scale is None),
+        *["m"] * ensemble,
+        *["k"] * (config.loss == "pinball"),
+    ]
     yield f"    float {', '.join(['x[<P>_FEATURES]', *buffers, *results, *sums])};\n    int {', '.join(counters)};\n"
     yield template.STANDARDIZE
     total = "outputs" if scale is None else "y"
@@ -211,11 +231,12 @@ def _body(model: Model, activation: str, quantized: Quantized | None) -> Iterato
     source = "x"
     for i, (n, m) in enumerate(itertools.pairwise(sizes), 1):
         out = last if i == len(sizes) - 1 else "ab"[(i - 1) % 2]
+        name, count = f"<p>_linear_{m if quantized is None else n}", n if quantized is None else m
         constants = [f"<p>_w{i}{index}", f"<p>_b{i}{index}"]
         if quantized is not None:
             constants.insert(1, f"<p>_scale{i}{index}")
             constants += [f"<p>_step{i}{index or '[0]'}", f"<p>_zero{i}{index or '[0]'}"]
-        yield f"{indent}<p>_linear({n}, {m}, {', '.join(constants)}, {source}, {out});\n"
+        yield f"{indent}{name}({count}, {', '.join(constants)}, {source}, {out});\n"
         if activation and out != last:
             yield f"{indent}<p>_<FUNCTION>({m}, {out});\n"
         source = out

@@ -13,8 +13,7 @@ HEADER = """\
 #define <P>_OUTPUTS <OUTPUTS>
 <MACROS><NAMES>
 <TABLES>
-<LINEAR>
-<ACTIVATION>/* Takes the features of training, in their units. Writes <WRITES> to outputs, and returns
+<WIDE><LINEAR><ACTIVATION>/* Takes the features of training, in their units. Writes <WRITES> to outputs, and returns
    <RETURNS>; or -1 if a feature is not finite, or so large that the network overflows. */
 static inline int <p>_predict(const double features[<P>_FEATURES], <TYPE> outputs[<P>_OUTPUTS])
 {
@@ -23,43 +22,62 @@ static inline int <p>_predict(const double features[<P>_FEATURES], <TYPE> output
 #endif
 """
 
+WIDE = """\
+/* On x86 with the GNU C library, a function is compiled for several widths of vectors; the processor decides. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
+#if __has_attribute(target_clones)
+#define <P>_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#endif
+#ifndef <P>_WIDE
+#define <P>_WIDE
+#endif
+
+"""
+
 LINEAR = """\
-/* y = x w + b, with w [n][m]; four inputs at a time. */
-static inline void <p>_linear(int n, int m, const float *w, const float *b, const float *x, float *y)
+/* y = x w + b with <M> outputs, eight inputs at a time. */
+<P>_WIDE static inline void <p>_linear_<M>(int n, const float w[][<M>], const float *b, const float *x, float *y)
 {
+    float sum[<M>];
     int i, j;
-    for (j = 0; j < m; j++)
-        y[j] = b[j];
-    for (i = 0; i + 4 <= n; i += 4, w += 4 * m)
-        for (j = 0; j < m; j++)
-            y[j] += x[i] * w[j] + x[i + 1] * w[m + j] + x[i + 2] * w[2 * m + j] + x[i + 3] * w[3 * m + j];
-    for (; i < n; i++, w += m)
-        for (j = 0; j < m; j++)
-            y[j] += x[i] * w[j];
+    for (j = 0; j < <M>; j++)
+        sum[j] = b[j];
+    for (i = 0; i + 8 <= n; i += 8)
+        for (j = 0; j < <M>; j++)
+            sum[j] += x[i] * w[i][j] + x[i + 1] * w[i + 1][j] + x[i + 2] * w[i + 2][j] + x[i + 3] * w[i + 3][j]
+                + x[i + 4] * w[i + 4][j] + x[i + 5] * w[i + 5][j] + x[i + 6] * w[i + 6][j] + x[i + 7] * w[i + 7][j];
+    for (; i < n; i++)
+        for (j = 0; j < <M>; j++)
+            sum[j] += x[i] * w[i][j];
+    for (j = 0; j < <M>; j++)
+        y[j] = sum[j];
 }
+
 """
 
 LINEAR_INT8 = """\
-/* y = scale * (w q) + b, with w [m][n] and q = floor(clip(x / step + zero + 1/2, 0, 255)); the sums fit in 32 bits. */
-static inline void <p>_linear(int n, int m, const int8_t *w, const float *scale, const float *b, float step, int zero,
-                              const float *x, float *y)
+/* y = scale * (w q) + b with <N> inputs, and q = floor(clip(x / step + zero + 1/2, 0, 255)); sums fit in 32 bits. */
+<P>_WIDE static inline void <p>_linear_<N>(int m, const int8_t w[][<N>], const float *scale, const float *b,
+                                       float step, int zero, const float *x, float *y)
 {
     const float half = (float)zero + 0.5f;
-    int16_t q[<WIDEST>]; /* wider than 8 bits, since many processors multiply these faster */
+    int16_t q[<N>]; /* wider than 8 bits, since many processors multiply these faster */
     int i, j;
-    for (i = 0; i < n; i++) {
+    for (i = 0; i < <N>; i++) {
         float r = x[i] / step + half;
         r = r > 0 ? r : 0;
         r = r < 255 ? r : 255;
         q[i] = (int16_t)r;
     }
-    for (j = 0; j < m; j++, w += n) {
+    for (j = 0; j < m; j++) {
         int32_t sum = 0;
-        for (i = 0; i < n; i++)
-            sum += w[i] * q[i];
+        for (i = 0; i < <N>; i++)
+            sum += w[j][i] * q[i];
         y[j] = scale[j] * (float)sum + b[j];
     }
 }
+
 """
 
 ACTIVATION = """\
@@ -73,11 +91,12 @@ static inline void <p>_<FUNCTION>(int n, float *x)
 """
 
 STANDARDIZE = """\
-    for (i = 0; i < <P>_FEATURES; i++)
+    for (i = 0; i < <P>_FEATURES; i++) {
         x[i] = (float)((features[i] - <p>_mean[i]) / <p>_std[i]);
-    for (i = 0; i < <P>_FEATURES; i++)
-        if (!isfinite(x[i]))
-            return -1;
+        refused |= !isfinite(x[i]);
+    }
+    if (refused)
+        return -1;
 """
 
 SOFTMAX = """\
@@ -89,17 +108,16 @@ SOFTMAX = """\
         z[i] = expf(<SHIFTED>);
         sum += z[i];
     }
+    if (!isfinite(sum))
+        return -1;
     for (i = 0; i < <P>_OUTPUTS; i++)
         outputs[i] <ASSIGN> z[i] / sum;
 """
 
 ARGMAX = """\
-    for (i = 0; i < <P>_OUTPUTS; i++) {
-        if (!isfinite(outputs[i]))
-            return -1;
+    for (i = 1; i < <P>_OUTPUTS; i++)
         if (outputs[i] > outputs[best])
             best = i;
-    }
     return best;
 """
 

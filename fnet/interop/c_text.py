@@ -60,14 +60,21 @@ def comment_block(lines: Iterable[str]) -> str:
 
 
 def table(kind: str, name: str, arrays: Sequence[Array]) -> str:
-    """A constant with the array of each network, or with that of the only one, flat.
+    """A constant with the array of each network, or with that of the only one; a matrix with its rows in braces.
 
     Raises:
         ValueError: a number is infinite in float32, and the kind is float.
     """
-    shape = f"[{len(arrays)}]" * (len(arrays) > 1) + f"[{arrays[0].size}]"
-    text = ", ".join(f"{{\n{in_lines(_numbers(kind, array))}}}" for array in arrays)
+    shape = "".join(f"[{size}]" for size in (*[len(arrays)] * (len(arrays) > 1), *arrays[0].shape))
+    text = ", ".join(f"{{\n{_inside(kind, array)}}}" for array in arrays)
     return f"static const {kind} {name}{shape} = {f'{{{text}}}' if len(arrays) > 1 else text};\n"
+
+
+def _inside(kind: str, array: Array) -> str:
+    if array.ndim == 1:
+        return in_lines(_numbers(kind, array))
+    rows = (in_lines(_numbers(kind, row), indent="     ").strip().rstrip(",") for row in array)
+    return "".join(f"    {{{row}}},\n" for row in rows)
 
 
 def _numbers(kind: str, array: Array) -> Iterable[str]:

@@ -5,33 +5,21 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 from c_compiler import SANITIZED, c_number, c_rows, compiled, loaded, needs_cc
-from exported import REGRESSIONS, classifier, features
+from exported import REGRESSIONS, classifier, digits, features
 
 import fnet
-from fnet import Dataset, MLPConfig, TrainConfig, data, model
+from fnet import Dataset, model
 from fnet.interop.c_source import save_c, to_c
 from fnet.interop.quantization import quantize, quantized_prediction
-from fnet.model import Model
 from fnet.nn import ACTIVATIONS
 
 ROWS = 2000
 
 
-@pytest.fixture(scope="module")
-def digits() -> tuple[Model, Dataset, Dataset]:
-    train, test = data.digits()
-    standardizer = data.fit_standardizer(train.x)
-    config = MLPConfig(sizes=(64, 64, 64, 10))
-    scaled = train._replace(x=data.standardize(standardizer, train.x))
-    params, state, _ = fnet.run(config, TrainConfig(epochs=10), scaled, key=fnet.random.key(0))
-    return Model(config, ((params, state),), standardizer, train.classes or ()), train, test
-
-
 @needs_cc
-def test_8_bits_keep_the_accuracy_on_the_digits(tmp_path: Path, digits: tuple[Model, Dataset, Dataset]) -> None:
-    some, train, test = digits
+def test_8_bits_keep_the_accuracy_on_the_digits(tmp_path: Path) -> None:
+    some, train, test = digits()
     (tmp_path / "8").mkdir()
     predict = loaded(tmp_path, {"full": some})["full"]
     predict8 = loaded(tmp_path / "8", {"small": some}, int8=True, calibration=train.x, test=test)["small"]
