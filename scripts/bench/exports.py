@@ -1,14 +1,18 @@
 """Time and size of a model as one Python file and as one C header, beside ONNX Runtime and `fnet.model.predict`.
 
-    python scripts/bench/exports.py
+    python scripts/bench/exports.py --results scripts/bench/results.md
 
 A network 64-64-64-10 with batch norm, in one thread. Time is per row: of 10,000 rows in one call (in C in a loop), and
-of one row in a call of its own; the median of `--repeat` rounds, in turns. In C both are the same.
+of one row in a call of its own; the median of `--repeat` rounds, in turns. In C both are the same. What is measured is
+printed as a section of Markdown, which --results FILE puts into that file; how C stands to the limits set for it is
+written to the standard error.
 """
 
 import argparse
 import ctypes
+import datetime
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -22,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from processes import KERNELS, THREADS, pin
+from report import Report, machine
 
 os.environ |= dict.fromkeys(THREADS, "1")
 for name in KERNELS:
@@ -38,6 +43,7 @@ from fnet.interop.python_source import save_python  # noqa: E402
 from fnet.model import Model  # noqa: E402
 
 ROWS = 10_000
+PREDICT, ONNX = "fnet.model.predict", "ONNX Runtime"
 FLAGS = {"-O2": ("-O2",), "-O3 -march=native": ("-O3", "-march=native", "-ffp-contract=fast")}
 SOURCE = """
 #include "{name}.h"
@@ -54,6 +60,7 @@ Call = Callable[[Any], Any]
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--repeat", type=int, default=31)
+    parser.add_argument("--results", type=Path, metavar="FILE", help="write the section into it, too")
     args = parser.parse_args(argv)
     config = MLPConfig(sizes=(64, 64, 64, 10))
     rng = np.random.default_rng(0)
@@ -66,19 +73,34 @@ def main(argv: list[str] | None = None) -> int:
         single = timed(
             {name: call for name, call in calls.items() if not name.startswith("C")}, x[:1], 10 * args.repeat
         )
-    print(f"{'':<36}{'us per row of':>16}{'us of one':>12}{'kB':>8}")
-    print(f"{'':<36}{f'{ROWS:,}':>16}{'row alone':>12}")
+    report = Report("A model as source code")
+    versions = [machine(all_cores=False)]
+    if ONNX in calls:
+        versions.append(f"onnxruntime {importlib.metadata.version('onnxruntime')}")
+    if shutil.which("cc"):
+        cc = subprocess.run(["cc", "--version"], capture_output=True, text=True, check=True).stdout
+        versions.append(cc.partition("\n")[0])
+    report.text("", f"`python scripts/bench/exports.py`, {datetime.date.today()}: {', '.join(versions)}.")
+    report.text("", "A network 64-64-64-10 with batch norm, in one thread:")
+    report.table("kind", f"us per row of {ROWS:,}", "us of one row alone", "kB")
     for name in calls:
         alone = single.get(name, whole[name])
-        print(f"{name:<36}{whole[name] * 1e6:16.3f}{alone * 1e6:12.2f}{sizes.get(name, 0) / 1e3 or '-':>8}")
+        report.row(name, f"{whole[name] * 1e6:.3f}", f"{alone * 1e6:.3g}", f"{sizes[name] / 1e3:.1f}")
+    if (c := f"C header, {next(iter(FLAGS))}") in calls:
+        report.limit(f"{c}: us per row / {PREDICT}", whole[c] / whole[PREDICT], 1)
+        if ONNX in calls:
+            report.limit(f"{c}: us of one row / {ONNX}", whole[c] / single[ONNX], 1 / 20)
+    if args.results is not None:
+        report.write(args.results)
+    print("\n".join(report.limits), file=sys.stderr)
     return 0
 
 
 def prepare(folder: Path, some: Model, x: Any) -> tuple[dict[str, Call], dict[str, int]]:
     """The function that predicts, of each kind, and the bytes of its file."""
     model.save_model(folder / "whole.npz", some)
-    calls: dict[str, Call] = {"fnet.model.predict": functools.partial(model.predict, some)}
-    paths = {"fnet.model.predict": folder / "whole.npz", "Python file": folder / "written.py"}
+    calls: dict[str, Call] = {PREDICT: functools.partial(model.predict, some)}
+    paths = {PREDICT: folder / "whole.npz", "Python file": folder / "written.py"}
     save_python(paths["Python file"], some)
     spec = importlib.util.spec_from_file_location("written", paths["Python file"])
     assert spec is not None
@@ -87,8 +109,8 @@ def prepare(folder: Path, some: Model, x: Any) -> tuple[dict[str, Call], dict[st
     spec.loader.exec_module(written)
     calls["Python file"] = written.predict
     if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
-        paths["ONNX Runtime"] = folder / "some.onnx"
-        calls["ONNX Runtime"] = onnx_call(paths["ONNX Runtime"], some)
+        paths[ONNX] = folder / "some.onnx"
+        calls[ONNX] = onnx_call(paths[ONNX], some)
     if shutil.which("cc") is None:
         print("there is no C compiler, cc", file=sys.stderr)
         return calls, {name: path.stat().st_size for name, path in paths.items()}
