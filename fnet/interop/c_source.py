@@ -149,7 +149,11 @@ def _about(model: Model, facts: Sequence[str]) -> Iterator[str]:
     yield from (comment(about(model)), "")
     yield from ('    #include "<p>.h" // in one source file; C99, with -lm', "")
     yield f"    {'float' if classifies else 'double'} outputs[<P>_OUTPUTS];"
-    yield "    int result = <p>_predict(features, outputs);"
+    call = "<p>_predict(features, outputs)"
+    if model.encoder is not None:
+        yield f"    int result = <p>_predict_columns(numbers, categories, outputs); // or {call}"
+    else:
+        yield f"    int result = {call};"
     if classifies:
         yield "    if (result >= 0) puts(<p>_classes[result]);"
     yield from ("", f"A call takes about {4 * floats:,} bytes of stack, and allocates nothing.")

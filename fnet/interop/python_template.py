@@ -74,7 +74,7 @@ def read_cells(path):
     return [[cell.strip(" \\t") for cell in row] for row in rows]
 
 
-<READ># What was learned in training --------------------------------------------------------------------------------
+<READ># What was learned in training ---------------------------------------------------------------------------------
 
 <WEIGHTS>
 
@@ -135,7 +135,7 @@ def softmax(logits):
 '''
 
 ENCODE = '''\
-# Columns as features --------------------------------------------------------------------------------------------------
+# Columns as features ------------------------------------------------------------------------------------------
 
 
 def encode(columns):
@@ -206,6 +206,7 @@ def days(cell):
         moment = moment.astimezone(datetime.timezone.utc).replace(tzinfo=None)
     return (moment - datetime.datetime(1970, 1, 1)).total_seconds() / 86400.0
 
+
 '''
 
 NUMBER = '''\
@@ -267,9 +268,10 @@ WEIGHTS = np.frombuffer(zlib.decompress(base64.b64decode("""
 """)), "<TYPE>").reshape<SHAPE>'''
 
 BESIDE = """\
+DIGEST = "<DIGEST>"
 with np.load(pathlib.Path(__file__).with_name(<FILE>), allow_pickle=False) as arrays:
     MEAN, STD, WEIGHTS = (arrays[name] for name in ("mean", "std", "weights"))
-if hashlib.sha256(MEAN.tobytes() + STD.tobytes() + WEIGHTS.tobytes()).hexdigest() != "<DIGEST>":
+if hashlib.sha256(MEAN.tobytes() + STD.tobytes() + WEIGHTS.tobytes()).hexdigest() != DIGEST:
     raise ValueError("the weights beside this file are not its own")"""
 
 NUMBER_PATTERN = r'NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)'

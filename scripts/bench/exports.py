@@ -44,7 +44,7 @@ from fnet.model import Model  # noqa: E402
 
 ROWS = 10_000
 PREDICT, ONNX = "fnet.model.predict", "ONNX Runtime"
-FLAGS = {"-O2": ("-O2",), "-O3 -march=native": ("-O3", "-march=native", "-ffp-contract=fast")}
+FLAGS = ("-O2", "-O3 -march=native -ffp-contract=fast")
 SOURCE = """
 #include "{name}.h"
 void predict(int rows, const double *x, int *classes)
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in calls:
         alone = single.get(name, whole[name])
         report.row(name, f"{whole[name] * 1e6:.3f}", f"{alone * 1e6:.3g}", f"{sizes[name] / 1e3:.1f}")
-    if (c := f"C header, {next(iter(FLAGS))}") in calls:
+    if (c := f"C header, {FLAGS[0]}") in calls:
         report.limit(f"{c}: us per row / {PREDICT}", whole[c] / whole[PREDICT], 1)
         if ONNX in calls:
             report.limit(f"{c}: us of one row / {ONNX}", whole[c] / single[ONNX], 1 / 20)
@@ -117,9 +117,9 @@ def prepare(folder: Path, some: Model, x: Any) -> tuple[dict[str, Call], dict[st
     save_c(folder / "some.h", some)
     save_c(folder / "small.h", some, int8=True, calibration=x)
     for header, kind in (("some", "C header"), ("small", "C header, 8 bits")):
-        for flags, options in FLAGS.items():
+        for flags in FLAGS:
             paths[f"{kind}, {flags}"] = folder / f"{header}.h"
-            calls[f"{kind}, {flags}"] = c_call(folder, header, options)
+            calls[f"{kind}, {flags}"] = c_call(folder, header, flags)
     expected = model.predict(some, x)
     for name, call in calls.items():
         same = float(np.mean(np.asarray(call(x)).ravel() == expected))
@@ -140,10 +140,12 @@ def onnx_call(path: Path, some: Model) -> Call:
     return lambda x: session.run(["label"], {"features": x})[0]
 
 
-def c_call(folder: Path, name: str, options: tuple[str, ...]) -> Call:
-    source, library = folder / f"{name}.c", folder / f"{name}{''.join(options)}.so"
+def c_call(folder: Path, name: str, flags: str) -> Call:
+    source, library = folder / f"{name}.c", folder / f"{name}{flags}.so"
     source.write_text(SOURCE.format(name=name, upper=name.upper()))
-    subprocess.run(["cc", "-std=c99", "-shared", "-fPIC", *options, str(source), "-o", str(library), "-lm"], check=True)
+    subprocess.run(
+        ["cc", "-std=c99", "-shared", "-fPIC", *flags.split(), str(source), "-o", str(library), "-lm"], check=True
+    )
     function = ctypes.CDLL(str(library)).predict
 
     @functools.lru_cache(maxsize=1)  # the rows are float64 already, as in a program in C
