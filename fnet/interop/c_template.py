@@ -23,10 +23,13 @@ static inline int <p>_predict(const double features[<P>_FEATURES], <TYPE> output
 """
 
 WIDE = """\
-/* On x86 with the GNU C library, a function is compiled for several widths of vectors; the processor decides. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
+/* On x86 with the GNU C library, functions are compiled for several widths of vectors, and the processor decides;
+   -D<P>_WIDE= compiles them once. ThreadSanitizer cannot start with such functions. */
+#if !defined(<P>_WIDE) && defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
+#ifdef __has_attribute
 #if __has_attribute(target_clones)
 #define <P>_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 #endif
 #endif
 #ifndef <P>_WIDE

