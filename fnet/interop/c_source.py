@@ -203,7 +203,7 @@ def _tables(model: Model, quantized: Quantized | None) -> Iterator[str]:
 
 
 def _linear(sizes: Sequence[int], quantized: Quantized | None) -> Iterator[str]:
-    """The function of a layer for each of its sizes that occurs: where loops are of fixed length, compilers unroll."""
+    """A function for each width that occurs, since compilers vectorize loops of a fixed length at any level."""
     if quantized is None:
         yield from (template.LINEAR.replace("<M>", str(m)) for m in dict.fromkeys(sizes[1:]))
     else:
