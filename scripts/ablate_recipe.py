@@ -1,11 +1,12 @@
-"""Measure what each ingredient of the recipes is worth, and what it costs: added one by one, and alone.
+"""Measure the gain and the cost of each ingredient of a recipe, added one by one and alone.
 
     python scripts/ablate_recipe.py --data PATH --valid-size 5000
     python scripts/ablate_recipe.py --data digits iris breast_cancer wine --batch-size 16 --seeds 5
 
-iris, breast_cancer and wine are scikit-learn's. Accuracy is on the validation rows. One run is trained at a time, on
-one core, so that seconds can be compared. It writes table.md, results.csv, history.csv, timings.csv, a file for each
-run in runs/ and, with matplotlib, a picture of each data set to DIR; started again, it trains only what is missing.
+The data sets iris, breast_cancer and wine are those of scikit-learn. Accuracy is measured on the validation rows. Runs
+are trained one at a time, on one core, so that their times can be compared. The folder gets table.md, results.csv,
+history.csv, timings.csv, a file per run in runs/ and, with matplotlib, a picture of each data set. Started again, the
+program trains only the missing runs.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from fnet.interop import missing
 from fnet.sweep import Failure, Outcome, Run, Splits
 from fnet.sweep.runs import estimate
 
-# Each line changes what the lines above it have built, from Chen & Wu's best model to the preset chen-wu-best.
+# Each line adds to the lines above it, from Chen & Wu's best model to the preset chen-wu-best.
 LADDER: list[tuple[str, dict[str, Any]]] = [
     ("Chen & Wu", {}),
     (
@@ -38,7 +39,7 @@ LADDER: list[tuple[str, dict[str, Any]]] = [
     ("noise 0.35 on the input", {"input_noise": 0.35}),
     ("recomputed statistics", {"recompute_statistics": True}),
 ]
-# In no preset, since they do not pay on enough of the data sets: each is added to the last line.
+# Not in a preset, since they help on too few data sets. Each is added to the last line above.
 OTHERS: list[tuple[str, dict[str, Any]]] = [
     ("and weight decay 0.6 on weights", {"weight_decay": 0.6, "decay_weights_only": True}),
     ("and label smoothing 0.1", {"label_smoothing": 0.1}),
@@ -50,7 +51,7 @@ Groups: TypeAlias = dict[tuple[str, str], list[Outcome]]  # data, recipe: an out
 
 
 class Recipe(NamedTuple):
-    """Options, and the name of the recipe that they are compared with."""
+    """Options, and the recipe to compare them with."""
 
     name: str
     changes: dict[str, Any]
@@ -58,19 +59,19 @@ class Recipe(NamedTuple):
 
 
 def recipes() -> list[Recipe]:
-    """Each line of the ladder with all the lines above it, the others on top of it, and each line alone."""
+    """Each line of the ladder with all lines above it, the other changes on top of the ladder, and each line alone."""
     changes: dict[str, Any] = {}
     steps: list[Recipe] = []
     for name, change in LADDER:
         changes = {**changes, **change}
         steps.append(Recipe(name, changes, steps[-1].name if steps else None))
     others = [Recipe(name, {**changes, **change}, steps[-1].name) for name, change in OTHERS]
-    # The second line is alone on the ladder already.
+    # The second line is already alone on the ladder.
     return [*steps, *others, *(Recipe(f"alone: {name}", change, steps[0].name) for name, change in LADDER[2:])]
 
 
 class SklearnSource(NamedTuple):
-    """A data set of scikit-learn's, split at random by the seed."""
+    """A data set of scikit-learn, split at random with the seed."""
 
     name: str
     valid_size: float | int
@@ -106,13 +107,13 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.usage = "python scripts/ablate_recipe.py [OPTION…]"
     group = parser.add_argument_group("options")
     add = group.add_argument
-    add("--data", nargs="+", default=["digits"], metavar="PATH …", help="as of fnet train, or " + ", ".join(SKLEARN))
-    add("--valid-size", type=options.size, default=0.2, metavar="SIZE", help="share or rows")
+    add("--data", nargs="+", default=["digits"], metavar="PATH …", help="as for fnet train, or " + ", ".join(SKLEARN))
+    add("--valid-size", type=options.size, default=0.2, metavar="SIZE", help="fraction or rows")
     add("--epochs", type=threads.number, default=25, metavar="N")
-    add("--batch-size", type=threads.number, metavar="N", help="in place of the recipes' own, for small data")
+    add("--batch-size", type=threads.number, metavar="N", help="replaces those of the recipes, for small data")
     add("--seeds", type=threads.number, default=3, metavar="N", help="runs per recipe")
     add("--engine", **one_of(*ENGINES), default="auto")
-    add("--out", type=Path, default=Path("runs/ablate"), metavar="DIR", help="the folder")
+    add("--out", type=Path, default=Path("runs/ablate"), metavar="DIR", help="for the results")
     add_help(group)
     return parser.parse(argv)
 
@@ -126,7 +127,7 @@ def main(argv: list[str]) -> None:
     with sweep.open_pool("serial") as pool:
         assert pool is not None
         lines = [f"{data}: {recipe}, seed {seed}" for data, recipe, seed in names]
-        for i, run in enumerate(runs[:: args.seeds]):  # compile first, which is no part of the seconds of training
+        for i, run in enumerate(runs[:: args.seeds]):  # compile first, so that the training times do not include it
             estimate(run, key=fnet.random.fold_in(fnet.random.key(args.seeds), i), limit=0)
         outcomes = sweep.run_all(runs, lines, pool, args.out / "runs", quiet=False)
     studies.write_outcomes(args.out, ("data", "recipe", "seed"), names, outcomes)
@@ -165,7 +166,7 @@ def table(groups: Groups, data: str) -> str:
 
 
 def draw(groups: Groups, data: str) -> Any:
-    """Accuracy against seconds of training, a point for each recipe that is not alone."""
+    """Accuracy against training time, with a point for each recipe on the ladder."""
     points = {
         recipe.name: ([o.seconds for o in group], [o.accuracy for o in group])
         for recipe in recipes()

@@ -1,10 +1,10 @@
-"""Make Chen & Wu's data from CIFAR-10's binary release: scores on the first principal components.
+"""Make Chen & Wu's data from the binary release of CIFAR-10: scores on the first principal components.
 
     python scripts/prepare_cifar10.py cifar-10-binary.tar.gz --out DIR [--components 128]
 
-Pixels are divided by 255; the mean and the components are those of the training images alone. It writes train_data.npy,
-train_label.npy, test_data.npy and test_label.npy to DIR, which `fnet train --data DIR` reads. The archive is read as a
-stream; nothing is unpacked to the disk.
+Pixels are divided by 255; the mean and the components are computed from the training images only. The program writes
+train_data.npy, train_label.npy, test_data.npy and test_label.npy to DIR, for `fnet train --data DIR`. The archive is
+read as a stream and is not unpacked to disk.
 """
 
 import gzip
@@ -42,7 +42,7 @@ OUTPUTS = ("train_data.npy", "train_label.npy", "test_data.npy", "test_label.npy
 
 
 class Batches(NamedTuple):
-    """Images `[rows, 3072]` and their labels `[rows]`, in the archive's order."""
+    """Images `[rows, 3072]` and labels `[rows]`, in the order of the archive."""
 
     train_images: Bytes
     train_labels: Bytes
@@ -54,12 +54,12 @@ class PrincipalComponents(NamedTuple):
     """The principal components of images of `d` pixels."""
 
     mean: Floats  # [d]
-    components: Floats  # [d, k]: orthonormal columns, the largest variance first
-    variances: Floats  # [d]: along all components, in descending order
+    components: Floats  # [d, k]: orthonormal columns, in descending order of variance
+    variances: Floats  # [d]: of all components, in descending order
 
 
 class LimitedStream(io.RawIOBase):
-    """A stream that refuses to give more than `left` bytes."""
+    """A stream that raises an error after `left` bytes."""
 
     def __init__(self, stream: io.BufferedIOBase, left: int) -> None:
         super().__init__()
@@ -68,19 +68,19 @@ class LimitedStream(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         data = self.stream.read(size)
-        # Reading past the end counts too: tarfile skips a member by reading as much as its header says.
+        # Reading past the end also counts: tarfile skips a member by reading as many bytes as its header declares.
         self.left -= len(data) or size
         if self.left < 0:
-            raise ValueError(f"more than the expected {MAX_OTHER_BYTES:,} bytes beside the batches")
+            raise ValueError(f"more than {MAX_OTHER_BYTES:,} bytes other than the batches")
         return data
 
 
 def read_batches(path: Path) -> Batches:
-    """The training images, data_batch_1 to 5 in this order, and the test images of a .tar.gz.
+    """Read the training images, data_batch_1 to 5 in this order, and the test images from a .tar.gz.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not an archive, is damaged, or is not laid out like CIFAR-10's binary release.
+        ValueError: it is not an archive, is damaged, or is not the binary release of CIFAR-10.
     """
     if not path.is_file():
         problem = "is not a regular file" if path.exists() else "does not exist"
@@ -97,10 +97,9 @@ def read_batches(path: Path) -> Batches:
 
 
 def read_records(unzipped: io.BufferedIOBase) -> dict[str, Bytes]:
-    """The records `[rows, 3073]` of each of the six batch files of a tar stream."""
+    """The records `[rows, 3073]` of each of the six batch files in a tar stream."""
     records: dict[str, Bytes] = {}
-    # In the tar format headers may have any size too, so all that is not a batch of a permitted size shares one small
-    # allowance.
+    # Headers of the tar format may also have any size, so everything except valid batches shares one small limit.
     stream = LimitedStream(unzipped, MAX_OTHER_BYTES)
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
@@ -119,14 +118,14 @@ def read_records(unzipped: io.BufferedIOBase) -> dict[str, Bytes]:
     missing = [name for name in FILES if name not in records]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing; expected CIFAR-10's binary release")
-    # gzip's checksum comes last, after what tarfile reads.
+    # The checksum of gzip follows the data that tarfile reads.
     while stream.read(1 << 16):
         pass
     return records
 
 
 def check_member(member: tarfile.TarInfo, name: str) -> None:
-    """Refuse what cannot be a batch, before any of it is read."""
+    """Refuse a member that cannot be a batch, before it is read."""
     if not member.isreg() or member.issparse():
         raise ValueError(f"{name} is a link, a folder or a special file; expected a regular file")
     if not 0 < member.size <= MAX_RECORDS * RECORD or member.size % RECORD:
@@ -159,9 +158,9 @@ def principal_components(images: Bytes, k: int, chunk: int = CHUNK) -> Principal
         part = images[start : start + chunk].astype(np.float64)
         sums += part.sum(axis=0)
         products += part.T @ part
-    # (255 n)^2 C = n sum(p^T p) - sum(p)^T sum(p) for the bytes p = 255 x. All of these are integers, and up to 370,000
-    # images less than 2^53: nothing is rounded before the division, so C depends neither on the chunks nor on the order
-    # in which a BLAS adds.
+    # (255 n)^2 C = n sum(p^T p) - sum(p)^T sum(p) for the bytes p = 255 x. For up to 370,000 images, all of these are
+    # integers below 2^53. Nothing is rounded before the division, so C does not depend on the chunks or on the order of
+    # additions in the BLAS.
     covariance = (n * products - np.outer(sums, sums)) / (255.0 * n) ** 2
     if not covariance.any():
         raise ValueError("all training images are the same; expected some variance")
@@ -169,7 +168,7 @@ def principal_components(images: Bytes, k: int, chunk: int = CHUNK) -> Principal
     components = vectors[:, ::-1][:, :k]
     largest = np.abs(components).argmax(axis=0)
     components = components * np.sign(components[largest, np.arange(k)])
-    variances = np.maximum(rising[::-1], 0)  # rounding may have made them negative
+    variances = np.maximum(rising[::-1], 0)  # rounding may make them negative
     return PrincipalComponents(sums / (255.0 * n), components, variances)
 
 
@@ -188,7 +187,7 @@ def check_components(k: int, most: int) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot take the outputs, before any work is done."""
+    """Check before any work that a folder can take the outputs."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder")
     for name in OUTPUTS:
@@ -197,7 +196,7 @@ def check_folder(folder: Path) -> None:
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write each array to the file of its name; none of them appears before all are on the disk."""
+    """Write each array to the file with its name; no file appears before all are on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
         for name, array in arrays.items():
@@ -214,7 +213,7 @@ def main(argv: list[str]) -> None:
     parser.usage = "python scripts/prepare_cifar10.py ARCHIVE --out DIR [OPTION…]"
     group = parser.add_argument_group("arguments")
     group.add_argument("archive", type=Path, metavar="ARCHIVE", help="cifar-10-binary.tar.gz")
-    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder")
+    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the data")
     group.add_argument("--components", type=int, default=128, metavar="N", help="principal components")
     threads.add_option(group)
     add_help(group)

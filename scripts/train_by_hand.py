@@ -1,9 +1,9 @@
-"""Train Chen & Wu's best model on the digits, composed by hand from the pure functions of fnet.
+"""Train Chen & Wu's best model on the digits with a training loop written from pure functions.
 
     python scripts/train_by_hand.py [EPOCHS]
 
-Parameters, batch-norm state and optimizer state are values that each step takes and returns. Every key is used once:
-it is split, or the number of an epoch or a step is folded into it.
+Each step takes and returns parameters, batch-norm state and optimizer state. Every key is used once: it is split, or
+the number of an epoch or step is folded into it.
 """
 
 import sys
@@ -18,7 +18,7 @@ LEARNING_RATE = 5e-4
 
 
 def load() -> tuple[fnet.Dataset, fnet.Dataset]:
-    """The digits for training and for the test, standardized by the statistics of the training rows: Eq. (1)."""
+    """The training and test digits, standardized with the statistics of the training rows: Eq. (1)."""
     train, test = fnet.data.digits()
     standardizer = fnet.fit_standardizer(train.x)
     train, test = (rows._replace(x=fnet.standardize(standardizer, rows.x)) for rows in (train, test))
@@ -55,5 +55,5 @@ def main(epochs: int = 25) -> float:
 
 
 if __name__ == "__main__":
-    threads.limit()  # one thread of the BLAS: at this size more of them gain little, and lose much on a busy machine
+    threads.limit()  # more threads gain little for a network of this size
     main(*map(int, sys.argv[1:]))

@@ -289,7 +289,7 @@ QUANTILES = {"loss": "pinball"}
         (NUMBERS, [["a"] * 3] * 6, {}, ValueError, r"targets must be numbers \[batch, 3\], but got <U1\[6, 3\]"),
         (NUMBERS, np.full((6, 3), np.inf), {}, ValueError, r"finite in float64, but y\[0, 0\] is inf"),
         ({**NUMBERS, "dtype": "float32"}, np.full((6, 3), -1e300), {}, ValueError, r"float32, but y\[0, 0\] is -inf"),
-        (NUMBERS, np.zeros((6, 3)), {"label_smoothing": 0.1}, ValueError, "label_smoothing=0.1 is for classification"),
+        (NUMBERS, np.zeros((6, 3)), {"label_smoothing": 0.1}, ValueError, "label_smoothing=0.1 is for cla"),
         (QUANTILES, np.zeros((6, 3)), {}, ValueError, r"must be numbers \[batch, 1\], but got float64\[6, 3\]"),
     ],
 )

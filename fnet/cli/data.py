@@ -1,4 +1,4 @@
-"""The data of a run, as the command line names them: arrays, or a table with a target."""
+"""The data of a run, as named on the command line: arrays, or a table with a target."""
 
 import argparse
 import sys
@@ -20,9 +20,9 @@ from fnet.nn import Array
 from fnet.training import Transform
 
 EMBEDDED = ("digits", "synthetic")
-DATA_SEED = 2**64  # of data and splits, which are the same for every --seed; no run has this seed
-MAX_SPREAD = 100  # of standard deviations, the largest over the median, of features of one unit
-KINDS = {None: None, "classify": "classification", "regress": "regression"}  # what --task calls them
+DATA_SEED = 2**64  # for data and splits, which do not depend on --seed; no run has this seed
+MAX_SPREAD = 100  # the largest ratio of the largest to the median standard deviation of features with the same unit
+KINDS = {None: None, "classify": "classification", "regress": "regression"}  # the values of --task
 Rows: TypeAlias = slice | npt.NDArray[np.int64]
 
 
@@ -30,14 +30,14 @@ class Data(NamedTuple):
     """The data of a run."""
 
     name: str
-    train: Dataset  # numbers in the user's unit
+    train: Dataset  # regression targets in the user's unit
     valid: Dataset | None
     test: Dataset | None
     standardizer: Standardizer
-    encoder: Encoder | None = None  # of a table
-    target: str | None = None  # the name of its column
-    remarks: tuple[str, ...] = ()  # lines to print; of a table the first sums it up
-    scale: TargetScale | None = None  # of numbers; None of classes
+    encoder: Encoder | None = None  # for a table
+    target: str | None = None  # the name of the target column of a table
+    remarks: tuple[str, ...] = ()  # lines to print; for a table, the first one describes it
+    scale: TargetScale | None = None  # for regression
 
     @property
     def transform(self) -> Transform:
@@ -46,58 +46,58 @@ class Data(NamedTuple):
 
     @property
     def classes(self) -> Classes:
-        """The names of the classes; () of numbers."""
+        """The names of the classes; () for regression."""
         if self.scale is not None:
             return ()
         return self.train.classes or tuple(range(int(self.train.y.max()) + 1))
 
     @property
     def predicts(self) -> str:
-        """What is predicted, in words."""
+        """The number of classes or targets, in words."""
         if self.scale is None:
             return f"{len(self.classes):,} classes"
         return f"regression of {counted(len(self.scale.mean), 'target')}"
 
     def score(self, loss: str) -> str:
-        """What the score of a network is called: of numbers with what its RMSE is of, where that is not the target."""
+        """The name of the score of a network; it says if an RMSE is not in the unit of the target."""
         name = metrics.score_name(loss)
         if name != "rmse" or self.scale is None:
             return name
         return "rmse_standardized" if len(self.scale.std) > 1 else "rmse_log" if self.scale.log else name
 
     def score_unit(self, loss: str) -> float:
-        """What the score of a network is multiplied by: to have it in the unit of the target, or of its logarithm."""
+        """The factor that converts the score of a network to the unit of the target or of its logarithm."""
         one = self.scale is not None and len(self.scale.std) == 1 and metrics.score_name(loss) == "rmse"
         return float(self.scale.std[0]) if one and self.scale is not None else 1.0
 
     def scaled(self, dataset: Dataset) -> Dataset:
-        """A data set as the network learns it: numbers in their scale, classes as they are."""
+        """The data set with scaled regression targets, as the network learns it."""
         if self.scale is None:
             return dataset
         return dataset._replace(y=fnet.data.scale_targets(self.scale, dataset.y, dtype=np.float64))
 
 
 def is_table(path: str) -> bool:
-    """Whether the data are a table of columns: a file of delimited text, or standard input."""
+    """Whether a path is a table: a file of delimited text, or standard input."""
     return path == "-" or (path not in EMBEDDED and arrays.is_table(path) and not Path(path).is_dir())
 
 
 def source(path: str) -> str | IO[bytes]:
-    """What `fnet.data.read_table` reads for a path on the command line, where `-` is standard input."""
+    """The source for `fnet.data.read_table`; the path `-` is standard input."""
     return sys.stdin.buffer if path == "-" else path
 
 
 def load_data(args: argparse.Namespace) -> Data:
-    """Training, validation and test data as the options say."""
+    """Load the training, validation and test data that the options name."""
     if is_table(args.data):
         return _load_table(args)
     for name in ("target", "header", "drop", "keep_columns", "categorical"):
         if getattr(args, name):
             option = "--" + name.removesuffix("_columns")
-            raise ValueError(f"{option} is about the columns of a table, but --data {args.data} is not a .csv or .tsv")
+            raise ValueError(f"{option} is for the columns of a table, but --data {args.data} is not a .csv or .tsv")
     test: Dataset | None
     if args.data in EMBEDDED and args.task == "regress":
-        raise ValueError(f"--task regress is for numbers, but --data {args.data} has classes")
+        raise ValueError(f"--task regress needs numeric targets, but --data {args.data} has classes")
     if args.data == "digits":
         train, test = fnet.data.digits()
     elif args.data == "synthetic":
@@ -109,7 +109,7 @@ def load_data(args: argparse.Namespace) -> Data:
     numbers = train.y.dtype.kind == "f"
     if args.test is not None:
         if test is not None:
-            raise ValueError(f"{args.data} has a test split of its own; leave --test out")
+            raise ValueError(f"{args.data} has its own test data; omit --test")
         test = _load_test(args.test, train)
     remarks = ()
     if numbers:
@@ -152,10 +152,10 @@ def _whitening_option(args: argparse.Namespace) -> str:
 
 
 def fit_scale(args: argparse.Namespace, y: Array, rows: Rows, where: Callable[[int], str]) -> TargetScale | None:
-    """The scale of numbers, from the training rows; None of classes. A message says where a row is."""
+    """The scale of the targets of a regression, from the training rows; `where` names a row in messages."""
     if y.dtype.kind != "f":
         if args.log_target:
-            raise ValueError("--log-target is for numbers, but the target is classes: --task regress makes it numbers")
+            raise ValueError("--log-target is for regression, but the target is classes: see --task regress")
         return None
     lowest = y.reshape(len(y), -1).min(axis=1)
     if args.log_target and lowest.min() <= 0:
@@ -182,15 +182,13 @@ def _load_test(path: str, train: Dataset) -> Dataset:
 
 
 def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[Rows, Rows]:
-    """The rows for training and those for validation; the last ones as slices, which leave mapped files mapped."""
+    """The rows for training and validation. A split of the last rows is made of slices, which keep files mapped."""
     rows = len(dataset.y)
     size = fnet.data.num_rows(args.valid_size, rows)
     if size > rows - 2:
-        raise ValueError(
-            f"of {rows} rows --valid-size {args.valid_size} leaves fewer than 2 for training; try --valid-size 0"
-        )
+        raise ValueError(f"--valid-size {args.valid_size} leaves fewer than 2 for training; try --valid-size 0")
     if (args.valid_split or default) == "random":
-        # The same rows for every seed, so that seeds can be compared.
+        # The rows do not depend on the seed, so that seeds can be compared.
         key = fnet.random.key(DATA_SEED)
         train, valid = fnet.data.train_test_split(key, dataset._replace(x=np.arange(rows)), size)
         return train.x, valid.x
@@ -198,11 +196,13 @@ def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[Row
     if dataset.y.dtype.kind == "f":
         steps = np.diff(dataset.y.reshape(rows, -1)[:, 0])
         if (steps >= 0).all() or (steps <= 0).all():
-            raise ValueError(f"the rows are sorted by the target, and so are the last {size}: use --valid-split random")
+            raise ValueError(
+                f"the rows are sorted by the target, so the last {size} are not typical: use --valid-split random"
+            )
     elif missing := fnet.data.absent_classes(fnet.data.take(dataset, first)):
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise ValueError(
-            f"all examples of the classes {list(missing[:5])}{more} are among the last {size} rows, as in sorted data: "
+            f"all examples of the classes {list(missing[:5])}{more} are in the last {size} rows, as in sorted data: "
             "use --valid-split random"
         )
     return first, last
@@ -212,7 +212,7 @@ def split(args: argparse.Namespace, dataset: Dataset, default: str) -> tuple[Row
 
 
 def _load_table(args: argparse.Namespace) -> Data:
-    """The data of a table: validation rows are a random sample, since tables are often sorted."""
+    """Load a table. The validation rows are a random sample, since tables are often sorted."""
     header = None if args.header is None else args.header == "yes"
     table = fnet.data.read_table(
         source(args.data), target=args.target, text=(*args.categorical, *args.drop), header=header
@@ -233,7 +233,7 @@ def _load_table(args: argparse.Namespace) -> Data:
     numeric = fnet.data.numeric_features(encoder)
     if args.whitening != 1 and numeric.sum() > 1:
         raise ValueError(
-            f"{_whitening_option(args)}, but columns of a table have units of their own: use --whitening 1, or "
+            f"{_whitening_option(args)}, but the columns of a table have their own units: use --whitening 1, or "
             "--preset tabular, which is for tables; features of one unit can be an .npz"
         )
     x, _ = fnet.data.encode(encoder, features)
@@ -256,9 +256,9 @@ def _load_table(args: argparse.Namespace) -> Data:
 def encode_rows(
     path: str, encoder: Encoder, target: str, classes: Classes | None, header: bool | None
 ) -> tuple[Dataset, EncodeNotes]:
-    """The rows of another table with the same columns, in any order, and its target."""
+    """The features and the target of another table with the same columns, in any order."""
     if not is_table(path):
-        raise ValueError(f"{path} is not a .csv or .tsv, but the training data are a table")
+        raise ValueError(f"{path} is not a .csv or .tsv like the training data")
     text = (*fnet.data.text_columns(encoder), target)
     table = fnet.data.read_table(source(path), text=text, header=header)
     y = fnet.data.labels_of(table, target, classes) if classes else fnet.data.values_of(table, target)

@@ -1,8 +1,7 @@
-"""`fnet export`: write a model in a format that other tools read, or as source code that needs no tool.
+"""`fnet export`: write a model in a format for other tools, or as Python or C source.
 
-ONNX and safetensors hold the whole model, and so do the Python file and the C header. For PyTorch it is the state dict
-of `fnet.interop.torch.sequential(config)`, of networks whose features are standardized before, and whose numbers are in
-their scale, see `fnet.interop.torch`; for an ensemble that of an `nn.ModuleList` of them.
+All formats hold the whole model, except PyTorch: its file is the state dict of `fnet.interop.torch.sequential(config)`,
+or of an `nn.ModuleList` of these for an ensemble, without the scaling of features and targets.
 """
 
 import argparse
@@ -35,20 +34,20 @@ MAX_CALIBRATION = 10_000  # rows
 def main(argv: list[str]) -> None:
     """Export as the command line says."""
     usage = "MODEL --to FORMAT [--int8] [--out FILE]"
-    parser = Parser("export", usage, "Write a model in a format that other tools read, or as source code.")
+    parser = Parser("export", usage, "Write a model in a format for other tools, or as source code.")
     group = parser.add_argument_group("arguments")
     add = group.add_argument
     add_model_argument(group)
-    add("--to", choices=tuple(WRITERS), required=True, help="torch is the state dict, without the scaling")
-    add("--out", type=Path, metavar="FILE", help="beside MODEL, with the suffix of the format, if it is not given")
-    add("--int8", action="store_true", help="with --to c: weights and activations in 8 bits")
-    add("--calibration", metavar="DATA", help="rows for --int8, as for fnet predict; else those of training")
+    add("--to", choices=tuple(WRITERS), required=True, help="torch: state dict, without scaling")
+    add("--out", type=Path, metavar="FILE", help="output file (beside MODEL, with the suffix of the format)")
+    add("--int8", action="store_true", help="with --to c: 8-bit weights and activations")
+    add("--calibration", metavar="DATA", help="rows for --int8 (the training rows), as for fnet predict")
     add_help(group)
     args = parser.parse(argv)
     if args.int8 and args.to != "c":
         raise ValueError(f"--int8 is for --to c, but got --to {args.to}")
     if args.calibration is not None and not args.int8:
-        raise ValueError("--calibration has rows for --int8, which is not given")
+        raise ValueError("--calibration needs --int8")
     source = model_file(args.model)
     suffix, write = WRITERS[args.to]
     out = args.out or source.with_suffix(suffix)
@@ -65,27 +64,27 @@ def main(argv: list[str]) -> None:
 
 
 def _rows(given: str | None, config: Path, model: Model) -> tuple[Array, Dataset | None]:
-    """The features to calibrate 8 bits on, and the examples to measure them on, if there are any."""
+    """The features to calibrate the 8-bit model with, and the examples to measure its accuracy, if any."""
     if given is not None:
         _, x = predict.read(argparse.Namespace(data=given, header=None, id=None), model)
         return _some(x), None
-    hint = "give rows to calibrate on with --calibration DATA"
+    hint = "give rows with --calibration DATA"
     try:
         run = json.loads(config.read_text(encoding="utf-8"))
         args = train.parse_args(shlex.split(run["command"])[2:])
         digest = run["data"]["train"]["sha256"]
     except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
-        raise ValueError(f"the data of the run are not known: {config}: {error}; {hint}") from None
+        raise ValueError(f"the data of the run are unknown: {config}: {error}; {hint}") from None
     if args.data == "-":
-        raise ValueError(f"the run has read its data from standard input; {hint}")
+        raise ValueError(f"the run read its data from standard input; {hint}")
     found = load_data(args)
     if data.fingerprint(found.train) != digest:
-        raise ValueError(f"the data in {args.data} are not those of the run any more; {hint}")
+        raise ValueError(f"the data in {args.data} have changed since the run; {hint}")
     return _some(found.train.x), found.valid if found.test is None else found.test
 
 
 def _some(x: Array) -> Array:
-    """At most so many rows as are worth calibrating on, evenly spaced."""
+    """At most MAX_CALIBRATION rows, evenly spaced."""
     return np.asarray(x[:: -(-len(x) // MAX_CALIBRATION)])
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run: one run owns it at a time, and a new run leaves nothing of an old one in it."""
+"""The folder of a run, which one run owns at a time and in which a new run leaves nothing of an old one."""
 
 import contextlib
 import os
@@ -19,17 +19,17 @@ PICTURES = tuple(
         *("confusion_matrix", "predicted_against_true", "residuals"),
     )
 )
-# A run is finished when metrics.json is there, so it is the last to be written and the first to be removed.
+# A run with metrics.json is finished, so this file is written last and removed first.
 RESULTS = ("metrics.json", "model.npz", "predictions.csv", "report.txt", "history.csv", *PICTURES)
 
 
 @contextlib.contextmanager
 def owned(out: Path | None, name: str) -> Generator[Path]:
-    """A folder that no other run writes to meanwhile: the given one, or a new one in `runs`.
+    """Own a folder, so that no other run writes to it: the given folder, or a new one in `runs`.
 
     Raises:
-        ValueError: another run is writing to it.
-        OSError: it cannot be made.
+        ValueError: another run owns it.
+        OSError: it cannot be created.
     """
     if out is None:
         out = _new(Path("runs"), f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
@@ -53,7 +53,7 @@ def _new(parent: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Generator[None]:
-    """Hold the lock of a folder, which the system frees when the process dies.
+    """Hold the lock of a folder, which the system releases when the process ends.
 
     Raises:
         ValueError: another process holds it.
@@ -64,7 +64,7 @@ def locked(folder: Path) -> Generator[None]:
             file = stack.enter_context(path.open("a"))
             if not _lock(file):
                 raise ValueError(f"another run is writing to {folder}; choose another folder with --out")
-            # Whoever held the lock before may have removed the file after it was opened here.
+            # The previous owner may have removed the file after it was opened here.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     stack.pop_all()
@@ -72,13 +72,13 @@ def locked(folder: Path) -> Generator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows keeps a file that is open
+        with contextlib.suppress(OSError):  # Windows does not remove an open file
             path.unlink()
         file.close()
 
 
 def _lock(file: IO[Any]) -> bool:
-    """Take the lock of an open file, unless another process has it."""
+    """Lock an open file; False if another process holds the lock."""
     try:
         if os.name == "nt":
             import msvcrt
@@ -91,67 +91,70 @@ def _lock(file: IO[Any]) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:  # some network file systems have no locks
-        say("warning", f"{file.name} cannot be locked ({error.strerror}): see that no other run writes there")
+        say(
+            "warning",
+            f"{file.name} cannot be locked ({error.strerror}): no other run may write to the folder",
+        )
     return True
 
 
 def checkpoints(out: Path, member: int) -> Path:
-    """The folder with the checkpoints of a network."""
+    """The folder of the checkpoints of a network."""
     return out / "checkpoints" / f"member-{member}"
 
 
 def check_free(out: Path, *, resume: bool) -> None:
-    """Refuse a folder in which a run would destroy an old one that it does not go on with.
+    """Check that a run would not destroy another run, unless it resumes that run.
 
     Raises:
-        ValueError: it holds a run, which is finished or can be resumed, or files of the same names.
+        ValueError: the folder holds a finished or unfinished run, or files with the names of results.
     """
     started = any((out / "checkpoints").glob("member-*/step-*.npz"))
     if resume and started:
         return
     if (out / "metrics.json").exists():
         if resume:
-            raise ValueError(f"{out} holds a finished run without checkpoints to go on from; --overwrite replaces it")
+            raise ValueError(f"{out} holds a finished run without checkpoints to resume; --overwrite replaces it")
         raise ValueError(
             f"{out} holds a finished run: choose another folder with --out, replace it with --overwrite, or train it "
             "for more epochs with --resume --epochs N"
         )
     others = [name for name in RESULTS if (out / name).exists()]
     if others and not (out / "config.json").exists():
-        raise ValueError(f"{out} holds {', '.join(others)}, but no run: choose another folder, or --overwrite them")
+        raise ValueError(f"{out} holds {', '.join(others)}, but no run: choose another folder, or add --overwrite")
     if started:
-        raise ValueError(f"{out} holds an unfinished run: add --resume to go on with it, or --overwrite to replace it")
+        raise ValueError(f"{out} holds an unfinished run: add --resume to continue it, or --overwrite to replace it")
 
 
 def begin(out: Path, config: dict[str, Any], *, resume: bool) -> None:
-    """Remove what an old run has left, but for checkpoints that are resumed from, and write config.json."""
+    """Remove the files of an old run, except checkpoints to resume, and write config.json."""
     remove_temporaries(out)
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     if not resume:
-        # The first network is the last to go: as long as something of the old run is there, no other resumes from it.
+        # The first network goes last: while it exists, --resume refuses the rest of the old run.
         for path in sorted((out / "checkpoints").glob("member-*/*step-*"), reverse=True):
             path.unlink(missing_ok=True)
     write_json(out / "config.json", config)
 
 
 def add_model_argument(group: Group) -> None:
-    group.add_argument("model", type=Path, metavar="MODEL", help="the folder of a run, or a .npz or .safetensors file")
+    group.add_argument("model", type=Path, metavar="MODEL", help="folder of a run, or .npz or .safetensors file")
 
 
 def model_file(path: Path) -> Path:
-    """The file of a model, for the path of the file or of the folder of its run.
+    """The file of a model, given its path or the folder of its run.
 
     Raises:
         FileNotFoundError: the folder has no model.
     """
     if path.is_dir() and not (path / "model.npz").exists():
-        raise FileNotFoundError(f"{path} has no model.npz: no finished run of fnet train is there")
+        raise FileNotFoundError(f"{path} has no model.npz: it is not the folder of a finished run")
     return path / "model.npz" if path.is_dir() else path
 
 
 def load_model(path: Path) -> model.Model:
-    """The model in a file, or in the folder of a run."""
+    """Load the model in a file or in the folder of a run."""
     path = model_file(path)
     if path.suffix == ".safetensors":
         from fnet.interop.safetensors import load_safetensors

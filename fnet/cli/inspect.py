@@ -1,4 +1,4 @@
-"""`fnet inspect`: show what a model is: its architecture, its layers, what it predicts, and how it was trained."""
+"""`fnet inspect`: show the architecture, the layers and the outputs of a model, and how it was trained."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -16,7 +16,7 @@ MAX_CLASSES = 20  # names shown
 
 def main(argv: list[str]) -> None:
     """Describe the model that the command line names."""
-    parser = Parser("inspect", "MODEL", "Show what a model is and how it was trained.")
+    parser = Parser("inspect", "MODEL", "Show the architecture of a model and how it was trained.")
     group = parser.add_argument_group("arguments")
     add_model_argument(group)
     add_help(group)
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
 
 
 def describe(classifier: Model) -> str:
-    """A model as text."""
+    """Describe a model."""
     config, members = classifier.config, len(classifier.members)
     count = fnet.num_params(config)
     total = f"{count:,}" if members == 1 else f"{members * count:,} = {members} networks x {count:,}"
@@ -52,7 +52,7 @@ def architecture(config: MLPConfig) -> str:
 
 
 def predicted(model: Model) -> dict[str, str]:
-    """What the outputs are."""
+    """The outputs of a model."""
     config, scale = model.config, model.scale
     if scale is None:
         return {"classes": f"{config.num_outputs:,}: {class_names(model)}"}
@@ -72,7 +72,7 @@ def class_names(classifier: Model) -> str:
 
 
 def layer_table(config: MLPConfig, params: Params) -> str:
-    """A line per layer: the shapes of its arrays, and how many parameters they hold."""
+    """A line per layer, with the shapes of its arrays and the number of parameters."""
     header = ("layer", "weights", "bias", "batch norm", "parameters")
     rows = [
         (
@@ -95,7 +95,7 @@ def layer_table(config: MLPConfig, params: Params) -> str:
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of nested JSON objects, each with its path."""
+    """The leaves of nested JSON objects with their paths."""
     if isinstance(value, Mapping):
         for name, child in cast(Mapping[str, Any], value).items():
             yield from flatten(child, f"{path}.{name}" if path else name)

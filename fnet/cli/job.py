@@ -1,4 +1,4 @@
-"""What a run of `fnet train` is: all that decides its outcome, and what it is made with."""
+"""The job of a run of `fnet train`: everything that decides its outcome, and its environment."""
 
 import argparse
 import dataclasses
@@ -24,29 +24,29 @@ from fnet.training import EpochRecord, check_configs
 
 
 class OtherJobError(Exception):
-    """A checkpoint is of another job."""
+    """A checkpoint belongs to another job."""
 
 
 class Job(NamedTuple):
-    """All that decides the outcome of a run."""
+    """Everything that decides the outcome of a run."""
 
     config: MLPConfig
     train_config: TrainConfig
     data: Data
     seed: int
     networks: int
-    folds: npt.NDArray[np.int64] | None  # [rows] of the training data: the network that leaves the row out
+    folds: npt.NDArray[np.int64] | None  # [rows] of the training data; the network that does not see the row
     calibrate: bool
     engine: str  # "numpy" or "numba"
-    description: dict[str, Any]  # as JSON: two jobs of the same description give the same model
+    description: dict[str, Any]  # JSON; jobs with the same description give the same model
 
     @property
     def score(self) -> str:
-        """What the score of an epoch is called."""
+        """The name of the score of an epoch."""
         return self.data.score(self.config.loss)
 
     def in_unit(self, record: EpochRecord) -> EpochRecord:
-        """A record with its score in the unit that `score` tells."""
+        """A record with its score in the unit of `score`."""
         return record.in_unit(self.data.score_unit(self.config.loss))
 
 
@@ -56,7 +56,7 @@ def make_job(args: argparse.Namespace) -> Job:
     args = options.settled(args, data)
     config, train_config = options.model_config(args, data), options.train_config(args)
     check_configs(config, train_config)
-    # What cannot be saved is refused before it is trained.
+    # A model that cannot be saved is refused before training.
     untrained = (param_shapes(config),)
     whole = model.Model(
         config,
@@ -70,7 +70,7 @@ def make_job(args: argparse.Namespace) -> Job:
     model.checked(data.name, whole)
     can_calibrate = config.loss in ("cross_entropy", "pinball")
     if args.calibrate is True and not can_calibrate:
-        raise ValueError("--calibrate is for classes and --quantiles, but the target is numbers: leave it out")
+        raise ValueError(f"--calibrate is for classification and quantiles, but the loss is {config.loss!r}: omit it")
     folds = assign_folds(data.train.y, args.folds) if args.folds else None
     engine = resolve(args.engine)
     calibrate = bool(args.calibrate) and can_calibrate and (data.valid is not None or folds is not None)
@@ -96,12 +96,10 @@ def make_job(args: argparse.Namespace) -> Job:
 
 
 def assign_folds(labels: Array, count: int) -> npt.NDArray[np.int64]:
-    """The fold `[rows]` of each row: at random, the same for every seed, and with equal shares of each class.
-
-    Of numbers, with equal shares of small and large ones.
+    """Assign rows to folds at random: `[rows]`, the same for every seed, stratified by class or target.
 
     Raises:
-        ValueError: fewer rows than folds, or fewer than 2 folds.
+        ValueError: there are fewer rows than folds, or fewer than 2 folds.
     """
     if not 2 <= count <= len(labels):
         raise ValueError(f"--folds must be from 2 to the number of rows, {len(labels)}, but got {count}")
@@ -112,7 +110,7 @@ def assign_folds(labels: Array, count: int) -> npt.NDArray[np.int64]:
 
 
 def member_data(job: Job, member: int) -> tuple[Dataset, Dataset | None]:
-    """The training and validation data of one network, in its scale."""
+    """The training and validation data of one network, with scaled targets."""
     train, valid = job.data.train, job.data.valid
     if job.folds is not None:
         train, valid = fnet.data.take(train, np.flatnonzero(job.folds != member)), out_of_fold(job, member)
@@ -120,13 +118,13 @@ def member_data(job: Job, member: int) -> tuple[Dataset, Dataset | None]:
 
 
 def out_of_fold(job: Job, member: int) -> Dataset:
-    """The rows that a network leaves out."""
+    """The rows that a network does not see."""
     assert job.folds is not None
     return fnet.data.take(job.data.train, np.flatnonzero(job.folds == member))
 
 
 def circumstances(job: Job, argv: list[str]) -> dict[str, Any]:
-    """Where and with what the run is made: the same bits are promised where these are the same."""
+    """The environment of a run; the same job in the same environment gives the same bits."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # pyright: ignore
     return {
         "command": shlex.join(["fnet", "train", *argv]),
@@ -153,10 +151,10 @@ def processor() -> str:
 
 
 def check_same_job(stored: dict[str, Any], job: Job) -> None:
-    """Refuse to go on from a checkpoint of another job, but for more epochs of a constant learning rate.
+    """Refuse to resume the checkpoint of another job, unless it only has fewer epochs at a constant learning rate.
 
     Raises:
-        OtherJobError: the jobs differ; says in what.
+        OtherJobError: the jobs differ; the message says how.
     """
     differences = {path: values for path, *values in _differing(stored, job.description)}
     epochs = differences.get("training.epochs")

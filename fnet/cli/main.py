@@ -1,4 +1,4 @@
-"""The command `fnet`: it imports the subcommand that is asked for, and turns errors into one line and an exit code."""
+"""The command `fnet`: runs a subcommand, and turns errors into a line of text and an exit code."""
 
 import importlib
 import os
@@ -11,11 +11,11 @@ from fnet.cli.output import say
 from fnet.cli.parser import unknown
 
 COMMANDS = {
-    "train": "train a model and write everything about the run to a folder",
+    "train": "train a model and write the results to a folder",
     "predict": "predict new rows with a trained model",
-    "sweep": "search for good options",
-    "export": "write a model for ONNX, safetensors or PyTorch",
-    "inspect": "show what a model is and how it was trained",
+    "sweep": "search for good hyperparameters",
+    "export": "write a model as ONNX, safetensors, PyTorch, Python or C",
+    "inspect": "show the architecture of a model and how it was trained",
 }
 HELP = """\
 usage: fnet COMMAND …
@@ -23,13 +23,13 @@ Multi-layer perceptrons in NumPy alone.
 
 {commands}
 
-fnet COMMAND --help shows the options of a command, fnet --version the version."""
+fnet COMMAND --help shows the options of a command, and fnet --version the version."""
 
 Command = Callable[[list[str]], int | None]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line, by default that of this process, and return its exit code."""
+    """Run a command line, by default that of this process, and return the exit code."""
     return run(_dispatch, argv)
 
 
@@ -37,7 +37,7 @@ def run(command: Command, argv: list[str] | None = None) -> int:
     """Call a program and return its exit code; an error becomes one line on standard error.
 
     Returns:
-        What the program returns, or 0; 1 where nobody reads standard output any more; otherwise as `report`.
+        The result of the program, or 0; 1 if standard output was closed; for an error, the code of `report`.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -49,10 +49,10 @@ def run(command: Command, argv: list[str] | None = None) -> int:
             code = command(sys.argv[1:] if argv is None else argv) or 0
             sys.stdout.flush()
             return code
-        except BrokenPipeError:  # such as by head; nothing more is to be flushed at exit
+        except BrokenPipeError:  # caused by head, for example; prevents another flush at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        except SystemExit as stop:  # of --help
+        except SystemExit as stop:  # raised by --help
             return int(stop.code or 0)
         except BaseException as error:
             return report(error)
@@ -66,10 +66,10 @@ def report(error: BaseException) -> int:
     """Write one line about an error to standard error.
 
     Returns:
-        The exit code: 130 for an interruption, 3 for a loss that is not finite, 2 for all that a user can mend.
+        The exit code: 130 for an interruption, 3 for a loss that is not finite, 2 for an error that the user can fix.
 
     Raises:
-        BaseException: any other error, which is a fault of this program and needs its traceback.
+        BaseException: any other error, which is a bug and needs its traceback.
     """
     match error:
         case KeyboardInterrupt():

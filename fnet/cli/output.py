@@ -1,4 +1,4 @@
-"""What the commands write: CSV, JSON and Markdown, names that are safe to show, and the error line."""
+"""Output of the commands: CSV, JSON, Markdown, and text that is safe for a terminal."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from fnet.checkpoint import write_atomically
 
 
 def visible(text: object) -> str:
-    r"""A text for a terminal: characters that do not print become escapes.
+    r"""Text for a terminal, with unprintable characters escaped.
 
     >>> visible("a\x1b[31m\r")
     'a\\x1b[31m\\r'
@@ -26,9 +26,9 @@ def say(kind: str, message: object) -> None:
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV (RFC 4180), but with lines that end in a line feed alone."""
+    """Format rows as CSV (RFC 4180), except that lines end with a line feed only."""
     lines: list[str] = []
-    # With these line ends the writer quotes a cell that holds either of the two characters.
+    # With this line terminator, the writer quotes cells that contain either character.
     writer = csv.writer(_Appender(lines), lineterminator="\r\n")
     writer.writerows(rows)
     return "".join(line[:-2] + "\n" for line in lines)
@@ -48,7 +48,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_like(value: Any) -> Any:
-    """A value as it comes back from JSON: tuples as lists."""
+    """A value as JSON represents it, with lists in place of tuples."""
     return json.loads(json.dumps(value))
 
 
@@ -59,7 +59,7 @@ def markdown(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 
 def mean_and_deviation(values: Sequence[float], places: int) -> str:
-    """The mean and, of more than one value, the standard deviation.
+    """The mean and, for several values, the standard deviation.
 
     >>> mean_and_deviation([0.5, 0.6], 3)
     '0.550 ± 0.071'

@@ -1,4 +1,4 @@
-"""The parser of the command line: an unknown option is answered with the nearest one, and help fits two screens."""
+"""The command-line parser: suggests the nearest option for an unknown one, and prints compact help."""
 
 import argparse
 import difflib
@@ -24,10 +24,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(usage=usage, description=description, allow_abbrev=False, add_help=False)
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
-        """The options in the arguments.
+        """Parse arguments.
 
         Raises:
-            ValueError: arguments that do not match, or an unknown option; says which one is near.
+            ValueError: an argument is invalid, or an option is unknown; the message suggests the nearest option.
         """
         for argument in argv:
             if argument == "--":
@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args(argv)
 
     def arguments(self, options: argparse.Namespace) -> list[str]:
-        """The arguments that `parse` turns into these options; none for an option with its default."""
+        """The inverse of `parse`, without options that have their default."""
         words: list[str] = []
         for action in self._actions:
             value: Any = getattr(options, action.dest, action.default)
@@ -53,7 +53,7 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
     def format_help(self) -> str:
-        """The options of each group, two to a line where they are short."""
+        """The help text, with two short options per line."""
         lines = [f"usage: {self.usage}", *textwrap.wrap(self.description or "", WIDTH)]
         for group in self._action_groups:
             entries = [_entry(action) for action in group._group_actions]
@@ -72,18 +72,18 @@ def add_help(group: Group) -> None:
 
 
 def one_of(*choices: str) -> dict[str, Any]:
-    """The arguments of an option that takes one of a few names."""
+    """The keyword arguments of an option with a fixed set of names."""
     return {"choices": choices, "metavar": "NAME", "help": ", ".join(choices)}
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message on an unknown name, with the nearest known one."""
+    """A message about an unknown name, with the nearest known name."""
     near = difflib.get_close_matches(name.replace("_", "-"), known, n=1)
-    return f"unknown {kind} {name}" + (f": did you mean {near[0]}?" if near else "; --help lists what there is")
+    return f"unknown {kind} {name}" + (f": did you mean {near[0]}?" if near else "; see --help")
 
 
 def _entry(action: argparse.Action) -> tuple[str, str]:
-    """An option with the name of its value, and what it does, with its default."""
+    """The name and the description of an option."""
     metavar = action.metavar or "|".join(map(str, action.choices or ()))
     name, text = f"{' '.join(action.option_strings[:1])} {metavar}".strip(), action.help or ""
     default: Any = action.default.text if isinstance(action.default, Decided) else action.default
@@ -95,7 +95,7 @@ def _entry(action: argparse.Action) -> tuple[str, str]:
 
 
 def _columns(entries: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Entries that take less than half a line two to a line, in their order."""
+    """Lines of entries, in order, with two entries per line if both are short."""
     half, left = WIDTH // 2, ""
     for name, text in entries:
         cell = f"  {name:<{_NAMES}} {text}"

@@ -1,4 +1,4 @@
-"""`fnet predict`: predict the classes, or the numbers, of new rows with a trained model."""
+"""`fnet predict`: predict classes or numbers for new rows with a trained model."""
 
 import argparse
 import sys
@@ -29,19 +29,19 @@ def main(argv: list[str]) -> None:
     add(
         "data",
         metavar="DATA",
-        help="a table with the columns of training in any order, or a .npy; - is stdin",
+        help="a table with the columns of the training data in any order, or .npy; - for stdin",
     )
-    add("--header", choices=("yes", "no"), help="is the first row of the table names")
-    add("--id", metavar="NAME", help="copy this column of the table")
-    add("--proba", action="store_true", help="add a column of probabilities per class")
-    add("--out", type=Path, metavar="FILE", help="a .csv to write; otherwise it is printed")
+    add("--header", choices=("yes", "no"), help="whether the first row of the table has column names")
+    add("--id", metavar="NAME", help="column of the table to copy")
+    add("--proba", action="store_true", help="add the probability of each class")
+    add("--out", type=Path, metavar="FILE", help=".csv to write (standard output)")
     threads.add_option(group)
     add_help(group)
     args = parser.parse(argv)
     threads.limit(args.threads)
     model = load_model(args.model)
     if args.proba and model.scale is not None:
-        raise ValueError("--proba adds probabilities of classes, but the model predicts numbers: leave it out")
+        raise ValueError("--proba needs a classifier, but the model is a regression: omit it")
     table, x = read(args, model)
     predicted = outputs(model, x)
     text = csv_text(rows(args, model, table, predicted))
@@ -58,19 +58,19 @@ def main(argv: list[str]) -> None:
 
 
 def read(args: argparse.Namespace, model: Model) -> tuple[Table | None, Array]:
-    """The features that are to be predicted, and the table that they come from, if the model was trained on one."""
+    """Read features, and the table that they come from if the model was trained on a table."""
     encoder = model.encoder
     if encoder is None:
         if args.id is not None:
             raise ValueError(f"--id {args.id} names a column of a table, but the model was trained on arrays")
         return None, data.load_features(source(args.data), model.config.sizes[0])
     if not is_table(args.data):
-        raise ValueError(f"expected a table with the columns of training, a .csv or .tsv, but got {args.data}")
+        raise ValueError(f"expected a .csv or .tsv with the columns of the training data, but got {args.data}")
     header = None if args.header is None else args.header == "yes"
     extra = [name for name in (args.id, model.target) if name is not None]
     table = data.read_table(source(args.data), text=(*data.text_columns(encoder), *extra), header=header)
     if args.id is not None:
-        column_named(table, args.id)  # refuses a name that no column has
+        column_named(table, args.id)  # raises an error if no column has the name
     x, notes = data.encode(encoder, table)
     for line in notes._replace(ignored=tuple(name for name in notes.ignored if name not in extra)).lines():
         say("note", line)
@@ -78,7 +78,7 @@ def read(args: argparse.Namespace, model: Model) -> tuple[Table | None, Array]:
 
 
 def rows(args: argparse.Namespace, model: Model, table: Table | None, predicted: Array) -> Iterator[list[Any]]:
-    """The header, and a row per prediction."""
+    """The header and a row for each prediction."""
     names, ids = list[str](), [list[str]()] * len(predicted)
     if table is not None and args.id is not None:
         codes, levels = texts(column_named(table, args.id))
@@ -94,7 +94,7 @@ def rows(args: argparse.Namespace, model: Model, table: Table | None, predicted:
 
 
 def score(model: Model, table: Table, predicted: Array) -> None:
-    """Say how good the predictions are, where the table has the column that is predicted."""
+    """Print the scores of the predictions if the table has the target."""
     assert model.target is not None
     try:
         numbers = model.scale is not None
@@ -103,4 +103,4 @@ def score(model: Model, table: Table, predicted: Array) -> None:
         say("note", f"not scored: {error}")
         return
     words = scores.said(model.config, scores.score(model.config, predicted, y), scores.unit(model.target))
-    say("note", f"column {model.target!r} is known: {', '.join(reversed(words))} on {len(y):,} rows")
+    say("note", f"column {model.target!r} is present: {', '.join(reversed(words))} on {len(y):,} rows")

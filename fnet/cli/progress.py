@@ -1,4 +1,4 @@
-"""What is shown while a network trains: a line per epoch, and curves in TensorBoard."""
+"""Progress of training: a line per epoch, and curves in TensorBoard."""
 
 import argparse
 import contextlib
@@ -35,7 +35,7 @@ def epoch_line(record: EpochRecord) -> str:
 def tensorboard_run(
     args: argparse.Namespace, job: Job, member: int, out: Path, records: list[EpochRecord]
 ) -> Generator[Callable[[EpochRecord], None]]:
-    """A function that adds a finished epoch to what TensorBoard shows of this network."""
+    """Open a run in TensorBoard; yield a function that adds a finished epoch."""
     if args.tensorboard is None:
         yield lambda record: None
         return
@@ -51,7 +51,7 @@ def tensorboard_run(
         "seed": job.seed,
     }
     if job.networks > 1:
-        if member == 0:  # the run of the ensemble, with its pictures; the networks are runs in its folder
+        if member == 0:  # the ensemble is a run with pictures, and its networks are runs in its folder
             tensorboard.write_run(args.tensorboard, name, [], hparams={})
         name = f"{name}/network-{member + 1}"
         hparams["network"] = member + 1

@@ -21,11 +21,11 @@ from fnet.nn import Array
 from fnet.params import Params
 from fnet.training import EpochRecord
 
-MAX_SHOWN = 100  # classes of which each has a line in the terminal
+MAX_SHOWN = 100  # classes listed in the terminal
 
 
 class Trained(NamedTuple):
-    """One trained network, and how its training went."""
+    """A trained network and the records of its training."""
 
     train_state: TrainState
     records: list[EpochRecord]
@@ -34,7 +34,7 @@ class Trained(NamedTuple):
 def write_results(
     job: Job, out: Path, trained: Sequence[Trained], *, pictures: bool, tensorboard_to: Path | None
 ) -> str:
-    """Evaluate the trained network or ensemble on every split, write all results, and return what to show."""
+    """Evaluate the trained networks on every split, write all results, and return the report to print."""
     classifier = make_model(job, trained)
     model.save_model(out / "model.npz", classifier)
     data, config = job.data, job.config
@@ -59,7 +59,7 @@ def write_results(
     write_csv(out / "predictions.csv", header, rows)
     scores.warn_of_formulas(data.classes)
     write_json(out / "metrics.json", results)
-    # What is drawn comes last, so that it cannot cost a result.
+    # Pictures come last, so that a failure loses no results.
     title = f"{data.name}: {shown} data, {', '.join(_said(job, results[shown]))}"
     figures = scores.figures(config, predicted[shown], dataset.y, data.classes, data.target, title)
     if pictures:
@@ -71,12 +71,12 @@ def write_results(
             tensorboard.add_figure(tensorboard_to, run_name(out), name, figure(), step=max(results["epochs"]))
     if len(data.classes) > MAX_SHOWN:
         header, averages = table.split("\n")[0], table.split("\n\n")[-1]
-        table = f"{header}\n{averages}\n\nreport.txt has a line for each of the {len(data.classes):,} classes"
+        table = f"{header}\n{averages}\n\nreport.txt lists all {len(data.classes):,} classes"
     return f"{head}{table}{foot}"
 
 
 def make_model(job: Job, trained: Sequence[Trained]) -> Model:
-    """The model of the trained networks, with a temperature or shifted quantiles if the job says so."""
+    """The model of the trained networks, with calibrated probabilities or quantiles if the job asks for it."""
     data, config = job.data, job.config
     members = tuple(fnet.final_model(t.train_state, job.train_config) for t in trained)
     temperature = 1.0
@@ -126,19 +126,19 @@ def how_judged(job: Job, split: str) -> str:
 
 
 def shifted(params: Params, shifts: Array) -> Params:
-    """A network with something added to its outputs."""
+    """The network with shifted outputs."""
     linear = params[-1].linear
     assert linear.b is not None
     return (*params[:-1], params[-1]._replace(linear=linear._replace(b=(linear.b + shifts).astype(linear.b.dtype))))
 
 
 def run_name(out: Path) -> str:
-    """What the run in a folder is called in TensorBoard."""
+    """The name of a run in TensorBoard."""
     return out.resolve().name
 
 
 def out_of_fold_outputs(job: Job, whole: Model) -> Array:
-    """`fnet.model.outputs` of the training rows, each by the network that was trained without it."""
+    """The outputs for the training rows, each from the network that did not see it."""
     dtype = job.config.dtype if job.data.scale is None else np.float64
     predicted = np.empty((len(job.data.train.y), job.config.num_outputs), dtype)
     for i, member in enumerate(whole.members):
@@ -147,7 +147,7 @@ def out_of_fold_outputs(job: Job, whole: Model) -> Array:
 
 
 def score_lines(job: Job, results: Mapping[str, Any]) -> str:
-    """A line per split; of out-of-fold predictions with standard errors."""
+    """A line per split; with standard errors for out-of-fold predictions."""
     return "".join(
         f"{split:<6} {'   '.join(_said(job, results[split], errors=split == 'valid' and job.folds is not None))}\n"
         for split in ("train", "valid", "test")
@@ -160,7 +160,7 @@ def _said(job: Job, values: Mapping[str, float], *, errors: bool = False) -> lis
 
 
 def write_history(path: Path, job: Job, trained: Sequence[Trained]) -> None:
-    """Write the records without their times, so that the same run writes the same bytes."""
+    """Write the records without times, so that equal runs write equal bytes."""
     names = [name for name in EpochRecord._fields if name not in ("finished", "seconds")]
     header = [name.replace("score", job.score) for name in names]
     rows = [[i, *(getattr(record, name) for name in names)] for i, t in enumerate(trained) for record in t.records]
@@ -174,7 +174,7 @@ def draw(
     job: Job,
     figures: Mapping[str, Callable[[], Any]],
 ) -> None:
-    """Draw the pictures; one that fails is reported in one line."""
+    """Draw the pictures; a failure is reported in one line."""
     from fnet import plots
 
     name = job.data.name
@@ -186,7 +186,7 @@ def draw(
         write_atomically(out / f"{metric}.png", png.getvalue())
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as of characters that the font does not have
+        warnings.simplefilter("ignore")  # for example about characters missing from the font
         try:
             for metric, text in ((job.score, label), ("loss", "loss")):
                 line = None if test is None else test.get(metric)

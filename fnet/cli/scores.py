@@ -1,6 +1,6 @@
-"""How good predictions are, as numbers, as text and as pictures: of classes, of numbers, and of quantiles of numbers.
+"""The scores of predictions as numbers, text and pictures, for classification, regression and quantiles.
 
-What is predicted are the outputs of `fnet.model.outputs`.
+`predicted` are the outputs of `fnet.model.outputs`.
 """
 
 import re
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _UNIT = re.compile(r"\s[\[(]([^\[\]()]+)[\])]$")
-# What is said of each kind, by the score of an epoch: the key in metrics.json, its name, and whether it has the unit.
+# The scores to print, by the score of an epoch: key in metrics.json, name, and whether it has the unit of the target.
 _SAID = {
     "accuracy": (("loss", "loss", False), ("accuracy", "accuracy", False)),
     "rmse": (("rmse", "RMSE", True), ("mae", "MAE", True), ("r2", "R²", False)),
@@ -29,11 +29,11 @@ _SAID = {
 
 
 def score(config: MLPConfig, predicted: Array, y: Array) -> dict[str, float]:
-    """The scores of predictions, numbers in the unit of y, and the standard errors of those that are means."""
+    """The scores of predictions in the unit of y, and the standard errors of scores that are means."""
     if config.loss == "cross_entropy":
         likelihood = predicted[np.arange(len(y)), y].astype(np.float64)
         each = {
-            "loss": np.abs(np.log(np.maximum(likelihood, np.finfo(np.float32).tiny))),  # not -0
+            "loss": np.abs(np.log(np.maximum(likelihood, np.finfo(np.float32).tiny))),  # 0, not -0
             "accuracy": predicted.argmax(axis=1) == y,
         }
         means = {name: float(values.mean()) for name, values in each.items()}
@@ -47,7 +47,7 @@ def score(config: MLPConfig, predicted: Array, y: Array) -> dict[str, float]:
     else:
         error = y.reshape(len(y), -1) - predicted
         rmse = np.sqrt(np.square(error).mean(axis=0))
-        # The root of a mean m of squares s has the standard error of the mean of s / (2 sqrt(m)).
+        # The square root of the mean m of s has the standard error of the mean of s / (2 sqrt(m)).
         each = {
             "rmse": np.divide(np.square(error), 2 * rmse, out=np.zeros_like(error), where=rmse > 0).mean(axis=1),
             "mae": np.abs(error).mean(axis=1),
@@ -63,7 +63,7 @@ def score(config: MLPConfig, predicted: Array, y: Array) -> dict[str, float]:
 
 
 def said(config: MLPConfig, scores: Mapping[str, float], unit: str, *, errors: bool = False) -> list[str]:
-    """The scores as words, with standard errors if asked for."""
+    """The scores as text, optionally with standard errors."""
     words: list[str] = []
     for key, name, has_unit in _SAID[metrics.score_name(config.loss)]:
         error = f"{key}_standard_error"
@@ -74,7 +74,7 @@ def said(config: MLPConfig, scores: Mapping[str, float], unit: str, *, errors: b
 
 
 def table(config: MLPConfig, predicted: Array, y: Array, classes: Classes, target: str | None) -> str:
-    """The report: a line for each class, target or quantile."""
+    """The report, with a line for each class, target or quantile."""
     if config.loss == "cross_entropy":
         report = metrics.classification_report(y, predicted.argmax(axis=1), config.num_outputs)
         return metrics.format_report(report, tuple(map(visible, classes)))
@@ -82,7 +82,7 @@ def table(config: MLPConfig, predicted: Array, y: Array, classes: Classes, targe
     targets = np.broadcast_to(y.reshape(len(y), -1), predicted.shape)
     pairs = list(zip(targets.T, predicted.T, strict=True))
     if config.loss == "pinball":
-        lines: list[tuple[str, ...]] = [("", "true at or below", "pinball loss")]
+        lines: list[tuple[str, ...]] = [("", "share at or below", "pinball loss")]
         for name, level, (a, p) in zip(names, config.quantiles, pairs, strict=True):
             lines.append((name, f"{(a <= p).mean():.4f}", short(metrics.pinball_loss(a, p[:, None], (level,)))))
     else:
@@ -97,7 +97,7 @@ def table(config: MLPConfig, predicted: Array, y: Array, classes: Classes, targe
 
 
 def short(value: float) -> str:
-    """A number with about five digits.
+    """A number with about five significant digits.
 
     >>> short(0.00123456), short(1234567.8)
     ('0.0012346', '1234568')
@@ -106,7 +106,7 @@ def short(value: float) -> str:
 
 
 def titles(config: MLPConfig, target: str | None) -> list[str]:
-    """What each output of a regression is called: after its target, or its quantile."""
+    """The names of the outputs of a regression: targets or quantiles."""
     if config.loss == "pinball":
         return [f"quantile {q:g}" for q in config.quantiles]
     name = target or "target"
@@ -114,7 +114,7 @@ def titles(config: MLPConfig, target: str | None) -> list[str]:
 
 
 def unit(name: str | None) -> str:
-    """The unit in the name of a column, or "".
+    """The unit in the name of a column, or an empty string.
 
     >>> unit("price [EUR]"), unit("mass (g)"), unit("f(x)")
     ('EUR', 'g', '')
@@ -127,12 +127,12 @@ def unit(name: str | None) -> str:
 
 
 def prediction_cells(predicted: Array) -> list[str]:
-    """A row of numbers: 10 digits, more than a network of float32 has."""
+    """Format a row of numbers with 10 digits, more than the precision of float32."""
     return [f"{value:.10g}" for value in predicted.tolist()]
 
 
 def prediction_rows(config: MLPConfig, predicted: Array, y: Array, classes: Classes) -> Iterator[list[Any]]:
-    """The header of predictions.csv and its rows: the truth, and what is predicted."""
+    """The header and the rows of predictions.csv: true and predicted values."""
     if config.loss == "cross_entropy":
         yield ["row", "label", "prediction", "probability"]
         for row, (truth, guess) in enumerate(zip(y.tolist(), predicted.argmax(axis=1).tolist(), strict=True)):
@@ -147,16 +147,16 @@ def prediction_rows(config: MLPConfig, predicted: Array, y: Array, classes: Clas
 
 
 def warn_of_formulas(classes: Classes) -> None:
-    """Say in one line where names of classes in a CSV would be formulas in a spreadsheet."""
+    """Warn of class names that a spreadsheet would evaluate as formulas."""
     formulas = [name for name in classes if isinstance(name, str) and re.match(r"\s*[=+@-](?![\d.]+$)", name)]
     if formulas:
-        say("warning", f"a spreadsheet takes cells such as {formulas[0]!r} for formulas; import them as text")
+        say("warning", f"a spreadsheet evaluates cells such as {formulas[0]!r} as formulas; import them as text")
 
 
 def figures(
     config: MLPConfig, predicted: Array, y: Array, classes: Sequence[Any], target: str | None, title: str
 ) -> "dict[str, Callable[[], Figure]]":
-    """The pictures of predictions, by their names; each is drawn when it is called."""
+    """The pictures of predictions by name, as functions that draw them."""
     from fnet import plots
 
     if config.loss == "cross_entropy":

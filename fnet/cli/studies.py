@@ -1,4 +1,4 @@
-"""Many runs from one command line: what `fnet sweep` and the scripts that train many networks share."""
+"""Many runs from one command line, for `fnet sweep` and the scripts that train many networks."""
 
 import argparse
 import contextlib
@@ -22,7 +22,7 @@ from fnet.engine import resolve
 from fnet.sweep import Failure, Outcome, Pool, Run, Splits
 from fnet.sweep.executors import EXECUTORS
 
-# Chen & Wu's SGD has momentum and weight decay; how much is not said.
+# Chen & Wu's SGD has momentum and weight decay; they do not give the values.
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
 
 _ROWS = (
@@ -36,60 +36,60 @@ _CHANGEABLE = sorted({"layers", *vars(options.defaults())} - {*_ROWS, "test"})
 
 
 def add_executor_options(parser: Parser) -> None:
-    add = parser.add_argument_group("where the runs are trained, with the same results").add_argument
+    add = parser.add_argument_group("execution (the results do not depend on it)").add_argument
     add("--executor", **one_of(*EXECUTORS), default="process")
-    add("--jobs", type=threads.number, metavar="N", help="else one per core")
-    add("--scheduler", metavar="ADDRESS", help="tcp://…, else a local dask")
+    add("--jobs", type=threads.number, metavar="N", help="default: all cores")
+    add("--scheduler", metavar="ADDRESS", help="tcp://…; default: local")
 
 
 @contextlib.contextmanager
 def opened(args: argparse.Namespace) -> Generator[Pool | None]:
-    """The pool that the options name; None in an MPI rank that has served it and is done.
+    """Open the pool that the options name; None in an MPI rank that has worked for it.
 
     Raises:
-        ValueError, ImportError, OSError: options that do not match, or as `fnet.sweep.open_pool`.
-        KeyboardInterrupt: says how to go on.
+        ValueError, ImportError, OSError: options do not match, or as for `fnet.sweep.open_pool`.
+        KeyboardInterrupt: the message says how to continue.
     """
     if args.scheduler is not None and args.executor != "dask":
-        raise ValueError(f"--scheduler is for --executor dask, but got --executor {args.executor}")
+        raise ValueError(f"--scheduler needs --executor dask, but got --executor {args.executor}")
     threads.limit(1)
     try:
         with sweep.open_pool(args.executor, jobs=args.jobs, scheduler=args.scheduler) as pool:
             yield pool
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted; the same command goes on with what is left") from None
+        raise KeyboardInterrupt("interrupted; the same command continues") from None
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 
 class OptionSource(NamedTuple):
-    """The data that options name, as a `fnet.sweep.Source`."""
+    """A `fnet.sweep.Source` of the data that options name."""
 
     options: str  # JSON
 
     def __call__(self) -> Splits:
-        """Read the data; the first that each worker does, so here it is held to the one thread that gives its bits."""
+        """Read the data. Each worker does this first, so it is limited to one thread here, for the same bits."""
         threads.limit(1)
         data = self.load()
         assert data.valid is not None
         unit = data.score_unit("squared_error")
         return Splits(data.scaled(data.train), data.scaled(data.valid), data.standardizer, unit)
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019 (a source is as small as its options)
+    @functools.lru_cache(maxsize=4)  # noqa: B019 (a source is small)
     def load(self) -> Data:
         """The data, read once per process."""
         return load_data(argparse.Namespace(**json.loads(self.options), test=None))
 
 
 def source(args: argparse.Namespace) -> OptionSource:
-    """The source of the data that the options name, by a path that other processes understand.
+    """The source of the data that the options name, with an absolute path for other processes.
 
     Raises:
-        ValueError: no validation rows, test data, or standard input.
+        ValueError: there are no validation rows, or the options name test data or standard input.
     """
     if args.test is not None:
-        raise ValueError("runs are compared on validation rows and see no test data: leave --test out")
+        raise ValueError("runs are compared on validation rows, not on test data: omit --test")
     if not args.valid_size:
         raise ValueError("runs are compared on validation rows, so --valid-size must not be 0")
     if args.data == "-":
@@ -100,10 +100,10 @@ def source(args: argparse.Namespace) -> OptionSource:
 
 
 def make_run(args: argparse.Namespace, changes: Mapping[str, Any], seed: int) -> Run:
-    """The run of the options with changes.
+    """Make a run from the options with changes.
 
     Raises:
-        ValueError: as `changed`, or a value that is not allowed; says of which changes.
+        ValueError: as for `changed`, or a value is not allowed; the message names the changes.
     """
     data = source(args).load()
     try:
@@ -117,11 +117,11 @@ def make_run(args: argparse.Namespace, changes: Mapping[str, Any], seed: int) ->
 def changed(args: argparse.Namespace, changes: Mapping[str, Any]) -> argparse.Namespace:
     """The options with changes to the network, the training or the whitening.
 
-    `hidden` is the width of all hidden layers, or their widths, as a list or as in "128x64"; `layers` is the number of
+    `hidden` is the width of all hidden layers, or their widths as a list or as in "128x64"; `layers` is the number of
     hidden layers of one width.
 
     Raises:
-        ValueError: an unknown name, or hidden layers that are not such.
+        ValueError: a name is unknown, or `hidden` or `layers` is invalid.
     """
     for name in changes:
         if name not in _CHANGEABLE:
@@ -151,28 +151,28 @@ def _widths(hidden: Any, layers: Any, default_layers: int) -> list[int]:
 
 
 def label(changes: Mapping[str, Any]) -> str:
-    """Changes as they are written on a command line."""
+    """Changes as written on a command line."""
     return " ".join(f"{name}={text(value)}" for name, value in changes.items())
 
 
 def text(value: Any) -> str:
-    """A value as it is written on a command line."""
+    """A value as written on a command line."""
     if isinstance(value, list | tuple):
         return "x".join(map(str, value))  # pyright: ignore
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def shown_path(path: str) -> str:
-    """The path of data without its folder, for results that others read."""
+    """The path of data without its folder, for published results."""
     return path if path in EMBEDDED else Path(path).name
 
 
 def circumstances(args: argparse.Namespace, run: Run) -> str:
-    """Lines of Markdown: what the results come from."""
+    """The origin of the results, in Markdown."""
     data = source(args).load()
     assert data.valid is not None
     return (
-        f"- Data: `{data.name}`, {len(data.train.y)} rows to train on, {len(data.valid.y)} validation rows, "
+        f"- Data: `{data.name}`, {len(data.train.y)} training rows, {len(data.valid.y)} validation rows, "
         f"{data.train.x.shape[1]} features, {data.predicts}; fingerprint `{run.fingerprint}`\n"
         f"- Engine {run.engine}; fnet {fnet.__version__}, NumPy {np.__version__}, Python {platform.python_version()}\n"
     )
@@ -186,11 +186,11 @@ def write_outcomes(
     *,
     score: str = "accuracy",
 ) -> None:
-    """Write results.csv, history.csv and, apart from them since they never repeat, the times to timings.csv.
+    """Write results.csv, history.csv and timings.csv, which is separate because times are not reproducible.
 
     Args:
-        names, keys: the first columns, which tell the outcomes apart: their header, and the cells of each outcome.
-        score: what the score is called; the calibration error is left out for all but the accuracy.
+        names, keys: header and cells of the first columns, which identify the outcomes.
+        score: the name of the score; only the accuracy comes with a calibration error.
     """
     last = "calibration_error" if score == "accuracy" else None
     results, history, timings = list[list[object]](), list[list[object]](), list[list[object]]()

@@ -1,12 +1,12 @@
-"""`fnet sweep`: train the combinations of a grid, or random ones, and rank them by their validation rows.
+"""`fnet sweep`: train combinations of options from a grid or at random, and rank them on validation rows.
 
     fnet sweep --grid hidden=64,128,256 learning_rate=1e-4..1e-2:log --epochs 10
     fnet sweep --random 20 --grid hidden=32..512:log learning_rate=1e-4..1e-2:log dropout=0..0.6
-    fnet sweep --toml FILE                      lines such as: hidden = [64, 128] or dropout = "0..0.5:3"
+    fnet sweep --toml FILE                      with lines such as hidden = [64, 128] or dropout = "0..0.5:3"
     fnet sweep --table3 --dry-run               the 648 combinations of Chen & Wu's Table III
 
 It writes results.csv, history.csv, timings.csv, table.md and a file per run in runs/. Started again after an
-interruption, or with more values, it trains only the missing runs. The best is trained again with other seeds.
+interruption or with more values, it trains only the missing runs. The best combination is retrained with other seeds.
 """
 
 import argparse
@@ -58,19 +58,19 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         "sweep",
         "--grid NAME=VALUES … [OPTION…]",
-        "Train the combinations of a grid, or random ones, and rank them by validation rows. NAME is layers or an "
-        "option below, with _ for -; VALUES a list, 64,128, or a range, 1e-4..1e-2:log:5.",
+        "Train combinations of options from a grid or at random, and rank them on validation rows. NAME is layers or "
+        "an option below, with _ for -. VALUES is a list, 64,128, or a range, 1e-4..1e-2:log:5.",
     )
     group = parser.add_argument_group("sweep")
     add = group.add_argument
-    add("--grid", nargs="+", default=[], metavar="NAME=VALUES", help="what to try")
-    add("--toml", type=Path, metavar="FILE", help="more of it")
+    add("--grid", nargs="+", default=[], metavar="NAME=VALUES", help="values to try")
+    add("--toml", type=Path, metavar="FILE", help="more values")
     add("--table3", action="store_true", help="Chen & Wu's Table III")
     add("--random", type=int, metavar="N", help="N random combinations")
-    add("--retrain-seeds", type=int, default=3, metavar="N", help="of the best")
+    add("--retrain-seeds", type=int, default=3, metavar="N", help="for the best")
     add("--top", type=int, default=10, metavar="N", help="rows to show")
-    add("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="the folder")
-    add("--dry-run", action="store_true", help="say how long it takes")
+    add("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="for the results")
+    add("--dry-run", action="store_true", help="only estimate the time")
     options.add_run_options(group)
     studies.add_executor_options(parser)
     options.add_data_options(parser)
@@ -78,7 +78,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     options.add_training_options(parser)
     args = options.parse(parser, argv)
     if args.threads not in (None, 1):
-        parser.error("each run has one thread; for more runs at a time there is --jobs")
+        parser.error("each run uses one thread; for more runs in parallel, use --jobs")
     if args.retrain_seeds < 0 or args.top < 1 or (args.random is not None and args.random < 1):
         parser.error("--retrain-seeds must be at least 0, and --top and --random at least 1")
     return args
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
 
 
 def search(args: argparse.Namespace, pool: Pool) -> int:
-    """Train, rank, and train the best again; 3 if all runs failed."""
+    """Train, rank, and retrain the best; return 3 if all runs failed."""
     options.prepare_tensorboard(args.tensorboard)
     combinations = list_combinations(args)
     runs = [studies.make_run(args, changes, args.seed) for changes in combinations]
@@ -124,7 +124,7 @@ def train(args: argparse.Namespace, pool: Pool, combinations: list[dict[str, Any
 
 
 def list_combinations(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What to try."""
+    """The combinations to try."""
     space: dict[str, Any] = dict(TABLE3) if args.table3 else {}
     if args.toml is not None:
         space.update(read_toml(args.toml))
@@ -135,18 +135,18 @@ def list_combinations(args: argparse.Namespace) -> list[dict[str, Any]]:
         combinations = sweep.grid(space)
     else:
         combinations = sweep.random_search(key_of(args, "search"), space, args.random)
-    if args.table3:  # its SGD has momentum and weight decay
+    if args.table3:  # Chen & Wu's SGD has momentum and weight decay
         combinations = [{**(studies.SGD if c.get("optimizer") == "sgd" else {}), **c} for c in combinations]
     return combinations
 
 
 def key_of(args: argparse.Namespace, purpose: str) -> Key:
-    """A key that no run uses; the runs use the keys of their seeds."""
+    """A key for other purposes than the runs, which use the keys of their seeds."""
     return fnet.random.fold_in(fnet.random.key(args.seed), ("plan", "search").index(purpose))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A search space from lines `name = [value, …]` or `name = "LOW..HIGH"`."""
+    """Read a search space with lines `name = [value, …]` or `name = "LOW..HIGH"`."""
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -161,7 +161,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def plan(args: argparse.Namespace, runs: Sequence[Run]) -> str:
-    """How many runs there are, how long they take, and how to spread them."""
+    """The number of runs, the time they need, and how to distribute them."""
     by_path = {run.path(args.out / "runs"): run for run in runs}
     left = [run for path, run in by_path.items() if not path.exists()]
     if not left:
@@ -172,9 +172,10 @@ def plan(args: argparse.Namespace, runs: Sequence[Run]) -> str:
     jobs = args.jobs or cores()
     one, spread = (timedelta(seconds=round(seconds / n)) for n in (1, min(jobs, len(left))))
     return (
-        f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(left)} to do: about {one} h on one core, judged by the first "
-        f"steps of {len(keys)},\nand {spread} h on {jobs} idle cores. To spread them: --jobs N on this machine, "
-        "or on several\n--executor dask --scheduler tcp://HOST:PORT, or mpiexec -n N fnet sweep --executor mpi."
+        f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(left)} to do: about {one} h on one core, "
+        f"{spread} h on {jobs} idle cores,\nestimated from the first steps of {len(keys)}. For parallel runs: --jobs N "
+        "on this machine; on several\n--executor dask --scheduler tcp://HOST:PORT, or mpiexec -n N fnet sweep "
+        "--executor mpi."
     )
 
 
@@ -182,7 +183,7 @@ def plan(args: argparse.Namespace, runs: Sequence[Run]) -> str:
 
 
 def place(trial: Trial) -> tuple[float, float]:
-    """The order of the ranking: by accuracy or RMSE, then by loss, and quantiles by that alone; failures last."""
+    """The sort key of the ranking: accuracy or RMSE, then loss; for quantiles, loss; failures last."""
     if isinstance(trial.outcome, Failure):
         return math.inf, 0.0
     sign = {"accuracy": -1, "rmse": 1, "coverage": 0}[metrics.score_name(trial.run.config.loss)]
@@ -228,12 +229,12 @@ def best_text(args: argparse.Namespace, best: Trial, again: Sequence[Trial]) -> 
     loss = mean_and_deviation([outcome.loss for outcome in outcomes], 4)
     return (
         f"{text}\nTrained with the seeds {seeds}: {score_name(args, best)} {score}, loss {loss}. It was chosen on "
-        "these validation rows, so expect a little less of new data.\n"
+        "these validation rows, so new data will score slightly worse.\n"
     )
 
 
 def train_command(args: argparse.Namespace, trial: Trial) -> str:
-    """How `fnet train` trains the same network on the same rows."""
+    """The `fnet train` command for the same network and rows."""
     parser = Parser("train", "", "")
     for add in (options.add_data_options, options.add_model_options, options.add_training_options):
         add(parser)

@@ -1,9 +1,9 @@
-"""How many threads the BLAS of NumPy uses.
+"""The number of threads of NumPy's BLAS.
 
-`--threads N` on the command line, or else the variables below where one is set, or else 1: at the sizes of these
-networks a second thread gains about a tenth on an idle machine and costs a multiple beside another process.
+`--threads N` on the command line decides it, then the environment variables below, and otherwise it is 1. For networks
+of this size, a second thread gains about 10 % on an idle machine and multiplies the time beside another process.
 
-A BLAS reads the variables when it is loaded, with NumPy and thus before any line of fnet, so its function is called.
+A BLAS reads the variables when NumPy is imported, which is before fnet can set them, so its function is called instead.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 from fnet.cli.parser import Group
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-# OpenBLAS in NumPy's wheels, and elsewhere; MKL.
+# OpenBLAS in NumPy's wheels and elsewhere; MKL.
 _FUNCTIONS = (
     "scipy_openblas_{}_num_threads64_",
     "scipy_openblas_{}_num_threads",
@@ -40,10 +40,10 @@ def number(text: str) -> int:
 
 
 def limit(threads: int | None = None) -> None:
-    """Set the number of threads of the BLAS that NumPy has loaded, and of the processes that are started from here.
+    """Set the number of threads of NumPy's BLAS in this process and its child processes.
 
     Args:
-        threads: None leaves what the variables say, and is 1 where none is set.
+        threads: None means as the variables say, or 1 if none is set.
     """
     if threads is None and any(name in os.environ for name in VARIABLES):
         return
@@ -53,14 +53,14 @@ def limit(threads: int | None = None) -> None:
 
 
 def count() -> int | None:
-    """The number of threads of NumPy's BLAS; None where it is neither OpenBLAS nor MKL."""
+    """The number of threads of NumPy's BLAS; None if it is neither OpenBLAS nor MKL."""
     get_threads = _function("get", "Get_Max")
     return None if get_threads is None else get_threads()
 
 
 def _function(openblas: str, mkl: str) -> Callable[..., int] | None:
-    # A name is looked up in NumPy's extension module and in the libraries that it has loaded, on Windows in the first
-    # alone, so that the libraries of the wheel are looked up as well.
+    # A name is looked up in NumPy's extension module and the libraries that it loads. Windows searches only the module,
+    # so the libraries of the wheel are searched too.
     module = importlib.import_module("numpy._core._multiarray_umath")
     for path in (str(module.__file__), *map(str, Path(np.__file__).parents[1].glob("numpy.libs/*.dll"))):
         library = ctypes.CDLL(path)

@@ -1,9 +1,9 @@
-"""`fnet train`: train a model, show how it goes, and write everything about the run to a folder.
+"""`fnet train`: train a model, show the progress, and write the results to a folder.
 
-It writes config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz, checkpoints and, with
-matplotlib, pictures. With --tensorboard DIR it also writes, from epoch to epoch, to the subfolder of DIR that has the
-name of the folder. The same command with the same seed writes the same model, byte for byte. Interrupted, it saves a
-checkpoint, from which --resume goes on to the same bits.
+The folder gets config.json, history.csv, metrics.json, report.txt, predictions.csv, model.npz, checkpoints and, with
+matplotlib, pictures. With --tensorboard DIR, each epoch is also written to a subfolder of DIR with the name of the
+folder. The same command with the same seed writes the same model, byte for byte. An interrupted run saves a checkpoint,
+from which --resume continues to the same bits.
 """
 
 import argparse
@@ -34,27 +34,27 @@ from fnet.training import EpochRecord, is_finished, train_state_shapes
 
 
 class World(NamedTuple):
-    """The processes that share each batch, and what they tell each other beside sums."""
+    """The processes that share each batch, and their communication other than sums."""
 
     processes: Processes
-    any: Callable[[bool], bool]  # whether it is True in one of them
-    abort: Callable[[int], object]  # end the others, which would wait for this one
+    any: Callable[[bool], bool]  # whether the argument is True in any process
+    abort: Callable[[int], object]  # end all processes, which would wait for this one
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
-    parser = Parser("train", "[OPTION…]", "Train a model, and write everything about the run to a folder.")
+    parser = Parser("train", "[OPTION…]", "Train a model and write the results to a folder.")
     group = parser.add_argument_group("run")
     add = group.add_argument
-    add("--out", type=Path, metavar="DIR", help="the folder (runs/TIME-DATA)")
+    add("--out", type=Path, metavar="DIR", help="folder for the results (runs/TIME-DATA)")
     add("--overwrite", action="store_true", help="replace a run in --out")
-    add("--resume", action="store_true", help="go on with that in --out")
+    add("--resume", action="store_true", help="continue the run in --out")
     add("--checkpoint-every", type=checkpoint_interval, metavar="N", help="steps, or epoch")
-    add("--ensemble", type=threads.number, default=1, metavar="N", help="networks, averaged")
-    folds = "networks, each tested on the fold that it does not see"
+    add("--ensemble", type=threads.number, default=1, metavar="N", help="average N networks")
+    folds = "train K networks, each validated on the fold that it does not see"
     add("--folds", type=threads.number, metavar="K", help=folds)
-    add("--calibrate", action="store_true", help="fit on validation rows")
-    add("--no-calibrate", dest="calibrate", action="store_false", help="do not")
-    add("--mpi", action="store_true", help="share batches with mpiexec")
+    add("--calibrate", action="store_true", help="on validation rows")
+    add("--no-calibrate", dest="calibrate", action="store_false", help="keep probabilities")
+    add("--mpi", action="store_true", help="under mpiexec")
     add("--no-pictures", dest="pictures", action="store_false", help="write no .png")
     options.add_run_options(group)
     options.add_data_options(parser)
@@ -62,15 +62,15 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     options.add_training_options(parser)
     args = options.parse(parser, argv)
     if args.resume and args.out is None:
-        parser.error("--resume needs --out DIR, the folder of the run to go on with")
+        parser.error("--resume needs --out DIR, the folder of the run to continue")
     if args.resume and args.overwrite:
-        parser.error("--resume goes on with the run in --out, and --overwrite replaces it: give one of them")
+        parser.error("--resume continues the run in --out, and --overwrite replaces it: use one of them")
     if args.folds:
         if args.ensemble > 1:
-            parser.error(f"--folds {args.folds} trains as many networks and averages them: leave --ensemble out")
-        args.valid_size = 0  # each row is a validation row once
+            parser.error(f"--folds {args.folds} already trains and averages {args.folds} networks: omit --ensemble")
+        args.valid_size = 0  # each row is validated once
     elif args.calibrate is True and not args.valid_size:
-        parser.error("--calibrate needs validation data to fit on: --valid-size must not be 0")
+        parser.error("--calibrate needs validation data: --valid-size must not be 0")
     return args
 
 
@@ -85,10 +85,10 @@ def main(argv: list[str]) -> None:
         if world.processes.rank == 0:
             with folder.owned(args.out, job.data.name) as out:
                 lead(args, argv, job, out, world)
-        else:  # a rank that only computes
+        else:  # this rank only computes
             args.quiet, args.tensorboard = True, None
             train_members(args, argv, job, args.out, world)
-    except (KeyboardInterrupt, fnet.NonFiniteLossError):  # of all processes at once, and the first may be saving
+    except (KeyboardInterrupt, fnet.NonFiniteLossError):  # raised in all processes, and the first may be saving
         raise
     except Exception as error:
         if world.processes.size == 1:
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
         except Exception:
             code = 1
             traceback.print_exception(error)
-        time.sleep(0.5)  # mpiexec loses what has just been written when it ends the processes
+        time.sleep(0.5)  # mpiexec loses recent output when it ends the processes
         world.abort(code)
         raise SystemExit(code) from None
 
@@ -111,10 +111,10 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: 
         print("\n".join(map(visible, [headline(job), *job.data.remarks])))
         chen_wu = (job.config.sizes[0], job.config.num_outputs) == (128, 10)
         if args.preset in ("chen-wu-best", "chen-wu-large") and not chen_wu:
-            print(f"the preset {args.preset} was tuned on Chen & Wu's data, not on these, and for features of one unit")
+            print(f"the preset {args.preset} was tuned on Chen & Wu's data; it suits features that have the same unit")
         if args.calibrate and not job.calibrate and job.config.loss in ("cross_entropy", "pinball"):
             what = "the temperature is" if job.data.scale is None else "the quantiles are"
-            print(f"{what} not fitted: there are no validation data")
+            print(f"{what} not calibrated: there are no validation data")
     trained = train_members(args, argv, job, out, world)
     text = write_results(job, out, trained, pictures=args.pictures, tensorboard_to=args.tensorboard)
     if not args.quiet:
@@ -122,7 +122,7 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: 
 
 
 def headline(job: Job) -> str:
-    """The data and what computes, in one line."""
+    """The data, the network and the engine, in one line."""
     data = job.data
     splits = {"training": data.train, "validation": data.valid, "test": data.test}
     rows = ", ".join(f"{len(dataset.y):,} {split}" for split, dataset in splits.items() if dataset is not None)
@@ -134,7 +134,7 @@ def headline(job: Job) -> str:
 
 
 def mpi_world() -> World:
-    """The processes that mpiexec has started."""
+    """The processes that mpiexec started."""
     try:
         from mpi4py import MPI
     except ImportError:
@@ -156,7 +156,7 @@ def mpi_world() -> World:
 
 
 def train_members(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: World) -> list[Trained]:
-    """Train the network or those of the ensemble, each from its newest checkpoint if there is one."""
+    """Train all networks, each from its newest checkpoint if there is one."""
     key, n = fnet.random.key(job.seed), job.networks
     keys = [key] if n == 1 else [fnet.random.fold_in(key, member) for member in range(n)]
     resumed = [load(folder.checkpoints(out, i), job, keys[i]) if args.resume else None for i in range(n)]
@@ -216,25 +216,25 @@ def train_member(
     except fnet.NonFiniteLossError as error:
         save(error.train_state)
         raise
-    except OSError:  # such as a full disk under --tensorboard, which is to cost no more than a --resume
+    except OSError:  # for example a full disk under --tensorboard; --resume can then continue
         save(train_state)
         raise
     assert train_state is not None
-    save(train_state)  # also of a finished network, which can be trained for more epochs
+    save(train_state)  # even if finished, so that it can be trained for more epochs
     if not is_finished(train_state, job.train_config):
         arguments = [argument for argument in argv if argument not in ("--resume", "--overwrite")]
         if args.out is None:
             arguments += ["--out", str(out)]
         command = shlex.join(["fnet", "train", *arguments, "--resume"])
-        raise KeyboardInterrupt(f"interrupted at step {int(train_state.step)}; to go on: {command}")
+        raise KeyboardInterrupt(f"interrupted at step {int(train_state.step)}; to continue: {command}")
     return Trained(train_state, records)
 
 
 def load(path: Path, job: Job, key: fnet.random.Key) -> Trained | None:
-    """The state and the records in the newest good checkpoint, if there is one.
+    """Load the state and the records from the newest undamaged checkpoint, if there is one.
 
     Raises:
-        ValueError: it is of another job, or cannot be trained for as many epochs as the job has.
+        ValueError: it belongs to another job, or has more epochs than the job.
     """
     like = (train_state_shapes(job.config, job.train_config), key)
 
@@ -251,14 +251,14 @@ def load(path: Path, job: Job, key: fnet.random.Key) -> Trained | None:
     if loaded is not None:
         done, wanted = len(loaded.records), job.train_config.epochs
         if done > wanted:
-            raise ValueError(f"the run in {path.parents[1]} has {done} epochs already; --epochs must be at least that")
+            raise ValueError(f"the run in {path.parents[1]} has {done} epochs; --epochs must be at least {done}")
         if done < wanted and is_finished(loaded.train_state, job.train_config):
-            say("note", f"training stopped early after {done} epochs (--patience), and does so again")
+            say("note", f"training stopped early after {done} epochs (--patience) and stops there again")
     return loaded
 
 
 def checkpoint_interval(text: str) -> int:
-    """A number of steps; 0 stands for every epoch."""
+    """A number of steps; 0 means every epoch."""
     if text == "epoch":
         return 0
     if not text.isdecimal() or int(text) < 1:
@@ -268,7 +268,7 @@ def checkpoint_interval(text: str) -> int:
 
 @contextlib.contextmanager
 def interruptible() -> Generator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag, so that a step is finished and saved; a second one ends at once."""
+    """Turn the first SIGINT or SIGTERM into a flag, so that the step is finished and saved; a second ends at once."""
     caught: list[int] = []
 
     def catch(number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""Data sets in files: folders of `.npy`, `.npz`, and tables of numbers."""
+"""Data sets in files: folders of `.npy` files, `.npz` files, and tables of numbers."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from fnet.tree import freeze, frozen
 __all__ = ["encode_labels", "is_table", "load", "load_features"]
 
 
-FEW_ROWS = 5  # per class; with fewer, and many classes, integers could as well be numbers
+FEW_ROWS = 5  # per class; with fewer, and more than MANY_CLASSES classes, integers may be numbers
 MANY_CLASSES = 100
 
 
 def load(
     path: str | Path, *, target: str | None = None, drop: Collection[str] = (), kind: str | None = None
 ) -> tuple[Dataset, Dataset | None]:
-    """The training data and, where there is one, the test data at a path.
+    """Load training data and, if there is any, test data. The path is one of these:
 
-    - a folder with `train_data.npy`, `train_label.npy` and perhaps `test_data.npy`, `test_label.npy`; features are
-      memory-mapped, so that they may be larger than memory (`check_mapped` says what is promised); labels `[rows]` or
-      `[rows, 1]`, numbers also `[rows, targets]`;
-    - an `.npz` with `x, y` or `x_train, y_train` and perhaps `x_test, y_test`;
-    - a `.csv` or `.tsv`, or either with `.gz`, as `read_table` reads it, with the target that `split_target` takes. The
-      features are its other columns, float64, in their order; all of them have to be complete numbers. For text, dates
-      and missing cells there are `fit_encoder` and `encode`.
+    - a folder with `train_data.npy`, `train_label.npy` and optionally `test_data.npy`, `test_label.npy`. Features are
+      memory-mapped, so they may be larger than memory; see `check_mapped`. Labels are `[rows]` or `[rows, 1]`; numbers
+      may also be `[rows, targets]`.
+    - an `.npz` with `x, y` or `x_train, y_train` and optionally `x_test, y_test`.
+    - a `.csv` or `.tsv`, plain or with `.gz`, for `read_table`, with the target from `split_target`. The features are
+      the other columns, float64, in order; all of them must be numbers without missing cells. For text, dates and
+      missing cells, use `fit_encoder` and `encode`.
 
-    Labels are integers or strings. Sorted, they are the classes; the labels of a Dataset are positions among them.
-    Floats are the numbers of a regression, unless they are whole and few, as `split_target` says; then `classes` is
-    None and y is float64.
+    Labels are integers or strings. The classes are the sorted labels, and the labels of the Dataset are indices into
+    them. Floats are the targets of a regression, with `classes` None and y float64, unless they are few whole numbers;
+    see `split_target`.
 
     Args:
         target: the column of a table that holds the labels.
         drop: names of columns of a table that are not features, such as an ID.
-        kind: "classification" or "regression"; None: as above.
+        kind: "classification" or "regression"; None decides as above.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        TypeError, ValueError: a file that is damaged or holds something else; says which and what.
+        FileNotFoundError: there is no such file or folder.
+        TypeError, ValueError: a file is damaged or has other content; the message says which and why.
     """
     path = Path(path)
     check_kind(kind)
@@ -68,12 +68,12 @@ def load(
 
 
 def load_features(path: str | Path | IO[bytes], num_features: int) -> Array:
-    """Features without labels, for prediction.
+    """Load features without labels, for prediction.
 
-    They are a `.npy` (memory-mapped) or a table of complete numbers, which may be an open binary file.
+    The source is a `.npy` file (memory-mapped) or a table of numbers, which may be an open binary file.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: as `load`, or another number of features.
+        FileNotFoundError, TypeError, ValueError: as for `load`; or the number of features differs.
     """
     if isinstance(path, str | Path) and not Path(path).exists():
         raise FileNotFoundError(f"no such file: {path}")
@@ -87,7 +87,7 @@ def load_features(path: str | Path | IO[bytes], num_features: int) -> Array:
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether the name of a file is one of delimited text.
+    """Whether a file name is that of a table of delimited text.
 
     >>> is_table("a.csv"), is_table("a.TSV.gz"), is_table("a.npz")
     (True, True, False)
@@ -173,7 +173,7 @@ def _datasets(
 
 
 def _kind(source: str, labels: Array) -> str:
-    """What labels are; asks where integers could be both."""
+    """The kind of the labels; an error if it is ambiguous."""
     if labels.dtype.kind == "f":
         column = labels.ndim == 1 or labels.shape[1:] == (1,)
         return "classification" if column and are_classes(labels.ravel()) else "regression"
@@ -181,25 +181,25 @@ def _kind(source: str, labels: Array) -> str:
         count = len(np.unique(labels))
         if count > max(MANY_CLASSES, labels.size / FEW_ROWS):
             raise ValueError(
-                f"{source}: are {count} different integers in {labels.size} rows classes or numbers? say "
+                f"{source}: are {count} distinct integers in {labels.size} rows classes or numbers? specify "
                 'kind="classification" (--task classify) or kind="regression" (--task regress)'
             )
     return "classification"
 
 
 def encode_labels(labels: npt.ArrayLike, classes: Classes) -> Labels:
-    """The position of each label among the classes.
+    """The index of each label in the classes.
 
     >>> encode_labels(["no", "yes"], ("no", "yes"))
     array([0, 1])
 
     Raises:
         TypeError: labels are a masked array.
-        ValueError: a label that is not one of the classes, or labels that are not `[rows]`.
+        ValueError: a label is not one of the classes, or labels do not have shape `[rows]`.
     """
     if isinstance(labels, np.ma.MaskedArray):
         raise TypeError(
-            "labels are a masked array, whose mask would be lost; leave out the masked rows: labels.compressed()"
+            "labels are a masked array, whose mask would be ignored; leave out the masked rows: labels.compressed()"
         )
     labels = np.asarray(labels)
     if labels.ndim != 1:
@@ -236,4 +236,4 @@ def _checked(source: str, x: Array, labels: Array, kind: str) -> tuple[Array, Ar
         )
     if len(x) != len(labels) or len(x) == 0:
         raise ValueError(f"{source}: {len(x)} rows of features, but {len(labels)} labels")
-    return np.asarray(x), labels  # a plain array, also of mapped memory: operations on a memmap take longer
+    return np.asarray(x), labels  # a plain array even if memory-mapped, since operations on a memmap take longer

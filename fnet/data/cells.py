@@ -1,4 +1,4 @@
-"""What a cell of a table says: a missing value, a number, a date, or text."""
+"""The meaning of a cell of a table: a missing value, a number, a date or text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MISSING = frozenset({"", "?", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None"})
-SPACE = " \t\r\n\v\f"  # around a number; str.strip and float each take more, and not the same
+SPACE = " \t\r\n\v\f"  # allowed around a number; str.strip and float strip more, and not the same characters
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:[.,' ]\d{3})+(?:[.,]\d+)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
@@ -32,10 +32,10 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 def to_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[npt.NDArray[np.float64], int]:
-    """The cells as float64, NaN where missing, and the position of the first that is neither, or -1.
+    """The cells as float64, NaN where missing, and the index of the first cell that is neither, or -1.
 
-    A number is an optional sign, digits with at most one decimal mark, and an optional exponent, all ASCII, and finite
-    in float64. Space around it does not count.
+    A number has an optional sign, digits with at most one decimal mark, and an optional exponent, all in ASCII, and is
+    finite in float64. Space around it is ignored.
 
     >>> to_numbers(["1", " -2.5e1 ", "NA"])
     (array([  1., -25.,  nan]), -1)
@@ -51,7 +51,7 @@ def to_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[npt.NDArray[np
                 values = np.fromiter(map(float, attempt), np.float64, len(cells))
             except ValueError:
                 continue
-            # "NAN" and "-nan" are numbers for float, but no missing values here; inf and 1e400 are neither.
+            # float accepts "NAN", "-nan", "inf" and "1e400", which are neither numbers nor missing values here.
             others = np.flatnonzero(~np.isfinite(values)).tolist()
             if all(cells[i].strip(SPACE) in MISSING for i in others):
                 return values, -1
@@ -80,7 +80,7 @@ def is_number(cell: str, decimal: str = ".") -> bool:
 
 
 def looks_like_number(cell: str, decimal: str = ".") -> bool:
-    """Whether a cell is a number, or means one that is not accepted, such as `1_000`, `1,000`, `inf` or `1e400`.
+    """Whether a cell is a number or was meant as one: `1_000`, `1,000`, `inf` and `1e400` are not accepted.
 
     >>> looks_like_number("1_000"), looks_like_number("1,000"), looks_like_number("a")
     (True, True, False)
@@ -93,16 +93,16 @@ def looks_like_number(cell: str, decimal: str = ".") -> bool:
 
 
 def why_not_number(cell: str, decimal: str = ".") -> str:
-    """What is wrong with a cell that should be a number, in parentheses, or nothing where that is plain.
+    """Why a cell is not a number, in parentheses; empty if that is obvious.
 
     >>> why_not_number("1e400")
     ' (infinite in float64)'
     """
     cell = cell.strip(SPACE)
     if THOUSANDS.fullmatch(cell):
-        return " (a separator of thousands, or another decimal mark than elsewhere in the file)"
+        return " (a thousands separator, or a different decimal mark than in the rest of the file)"
     if decimal != "." and is_number(cell):
-        return " (elsewhere in the file the decimal mark is a comma)"
+        return " (the decimal mark in the rest of the file is a comma)"
     try:
         value = float(cell.replace(decimal, "."))
     except ValueError:
@@ -115,7 +115,7 @@ def why_not_number(cell: str, decimal: str = ".") -> str:
 
 
 def days(cells: Sequence[str]) -> npt.NDArray[np.float64] | None:
-    """ISO dates as days since 1970-01-01; None where a cell is none.
+    """ISO dates as days since 1970-01-01; None if one is invalid.
 
     A date is `YYYY-MM-DD`, perhaps with `hh:mm`, `hh:mm:ss` or a fraction of a second, and then with `Z` or an offset
     from UTC, which is taken off.
@@ -127,7 +127,7 @@ def days(cells: Sequence[str]) -> npt.NDArray[np.float64] | None:
         return None
     try:
         return np.array([_days(datetime.fromisoformat(cell)) for cell in cells], np.float64)
-    except (ValueError, OverflowError):  # the thirtieth of February; before year 1 in UTC
+    except (ValueError, OverflowError):  # February 30, or before year 1 in UTC
         return None
 
 
@@ -138,7 +138,7 @@ def _days(moment: datetime) -> float:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things.
+    """A count with its noun.
 
     >>> counted(1, "cell"), counted(1234, "cell")
     ('1 cell', '1,234 cells')
@@ -147,7 +147,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def shown(cell: str, limit: int = 40) -> str:
-    """A cell in quotes for a message, without what a terminal would obey, and cut where it is long.
+    """A cell in quotes for a message, with control characters escaped, shortened if it is long.
 
     >>> shown("a" * 50, 5)
     "'aaaaa'…"

@@ -1,4 +1,4 @@
-"""The data set as a value: two that need no file, splitting and batching."""
+"""Data sets as values: two that need no file, splitting and batching."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ Classes: TypeAlias = tuple[int | str, ...]
 
 @container
 class Dataset(NamedTuple):
-    """Examples with their labels, or with the numbers of a regression."""
+    """Examples with labels or regression targets."""
 
     x: Array  # [rows, features]; may be memory-mapped
-    y: Array  # [rows] integers from 0, positions in classes; or floats [rows] or [rows, targets]
-    classes: Classes | None = None  # the labels as the user knows them; None: 0, 1, 2, …, or a regression
+    y: Array  # [rows] integers from 0, indices into classes; or floats [rows] or [rows, targets]
+    classes: Classes | None = None  # the names of the labels; None for 0, 1, 2, … and for regression
 
 
-CHUNK = 4096  # rows read at a time where all rows are gone through
+CHUNK = 4096  # rows read at a time
 
 
 # Data sets that need no file ------------------------------------------------------------------------------------------
@@ -59,8 +59,8 @@ CHUNK = 4096  # rows read at a time where all rows are gone through
 def digits() -> tuple[Dataset, Dataset]:
     """Handwritten digits: 1,437 training and 360 test images of 8 x 8 pixels (values 0 to 16), 10 classes.
 
-    A fixed stratified split, in random order, of the test set of "Optical Recognition of Handwritten Digits", the part
-    that scikit-learn ships: E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49,
+    This is a fixed stratified split, in random order, of the test set of "Optical Recognition of Handwritten Digits",
+    which scikit-learn includes: E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49,
     licence CC BY 4.0.
 
     >>> train, test = digits()
@@ -90,17 +90,17 @@ def synthetic(
     clusters_per_class: int = 8,
     noise: float = 1.0,
 ) -> Dataset:
-    """Classes that no linear model separates: each is spread over several Gaussian clusters.
+    """Classes that no linear model separates: each class is spread over several Gaussian clusters.
 
-    The centres of the clusters are drawn once for all classes, from a normal distribution of standard deviation
-    `2 / sqrt(num_features / 16)` a feature, so that the task is about as hard at any number of features; an example is
-    a centre plus noise of standard deviation `noise` a feature.
+    The centres of the clusters are drawn from a normal distribution with standard deviation `2 / sqrt(num_features /
+    16)` per feature, so that the difficulty hardly depends on the number of features. An example is a centre plus
+    normal noise with standard deviation `noise` per feature.
 
     >>> synthetic(frandom.key(0), 100, 5, 3).x.shape
     (100, 5)
 
     Raises:
-        ValueError: fewer examples than classes, fewer than 2 classes, no features or clusters, or a noise that is
+        ValueError: there are fewer examples than classes, fewer than 2 classes, no features or clusters; or noise is
             negative or not finite.
     """
     for name, value, least in (
@@ -125,7 +125,7 @@ def synthetic(
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """The SHA-256 of features, labels and classes, to tell whether data are the same.
+    """The SHA-256 of features, labels and classes, which identifies the data.
 
     >>> fingerprint(Dataset(np.zeros((1, 2)), np.zeros(1, int)))[:8]
     '399b33bb'
@@ -145,30 +145,30 @@ def fingerprint(dataset: Dataset) -> str:
 def train_test_split(
     key: Key, dataset: Dataset, test_size: float | int, *, stratify: bool = True
 ) -> tuple[Dataset, Dataset]:
-    """A random split into two, the rows of each in their old order.
+    """Split a data set at random in two; the rows of each part keep their order.
 
-    Stratified: each class has the same share in both, as nearly as whole rows allow, and none is in the test set alone
-    while there are other rows for it. A class too rare to be in both is found with `absent_classes`. Where y is float,
-    as in a regression, small and large values of the first target have the same share.
+    If stratified, each class has the same proportion in both parts, as closely as whole rows allow, and no class is in
+    the test set only unless that cannot be avoided. `absent_classes` finds classes too rare to be in both parts. For
+    float targets, the split is stratified by the value of the first target.
 
     Args:
-        test_size: a share between 0 and 1, or a number of rows.
-        stratify: False takes rows by chance alone.
+        test_size: a fraction between 0 and 1, or a number of rows.
+        stratify: False chooses the rows purely at random.
 
     Raises:
-        TypeError, ValueError: `test_size` is neither, or one of the two would be empty.
+        TypeError, ValueError: `test_size` is neither, or one part would be empty.
     """
     rows = len(dataset.y)
     size = num_rows(test_size, rows)
     order = frandom.permutation(key, rows)
     is_test = np.zeros(rows, bool)
     if stratify:
-        # In the order of class and, within it, chance, every rows/size-th example goes into the test set.
+        # Sorted by class, and at random within a class, every rows/size-th example goes into the test set.
         order = sorted_rows(dataset.y, order)
         is_test[_every(order, size)] = True
         labels, count = np.unique(dataset.y, return_counts=True)
         if dataset.y.dtype.kind != "f" and len(np.unique(dataset.y[~is_test])) < len(labels) <= rows - size:
-            # One row of each class is sure to stay.
+            # One row of each class is kept for training.
             stays = np.append(0, np.cumsum(count)[:-1])
             is_test[:] = False
             is_test[_every(np.delete(order, stays), size)] = True
@@ -178,17 +178,17 @@ def train_test_split(
 
 
 def sorted_rows(y: Array, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
-    """The rows by their labels, or by the first of their targets, and otherwise in their order."""
+    """The rows sorted by label or first target; the sort is stable."""
     return rows[np.argsort(y.reshape(len(y), -1)[rows, 0], kind="stable")]
 
 
 def _every(order: npt.NDArray[np.integer[Any]], size: int) -> npt.NDArray[np.integer[Any]]:
-    """As many of the given rows, evenly spaced."""
+    """A number of the given rows, evenly spaced."""
     return order[(np.arange(size) * len(order) + len(order) // 2) // size]
 
 
 def absent_classes(dataset: Dataset) -> Classes:
-    """The classes of which a data set has no row, such as those too rare to be on one side of a split.
+    """The classes without a row in a data set, such as classes too rare for one side of a split.
 
     >>> absent_classes(Dataset(np.zeros((2, 1)), np.array([0, 2]), ("a", "b", "c")))
     ('b',)
@@ -199,15 +199,15 @@ def absent_classes(dataset: Dataset) -> Classes:
 
 
 def check_mapped(dataset: Dataset) -> None:
-    """Make sure that the files to which arrays of a data set are mapped still hold them; call it at each epoch's start.
+    """Check that memory-mapped files of a data set are not truncated; `fit` calls it at the start of each epoch.
 
-    What is promised: a file that has become shorter is an error here, instead of the end of the process (SIGBUS) at the
-    first row that is gone. One that becomes shorter between this and the use of its rows still ends it, and one whose
-    content changes gives its new content; so leave the files of a data set alone while it is used.
+    A truncated file raises an error here instead of killing the process (SIGBUS) when a missing row is read. A file
+    that is truncated after this check still kills it, and a file whose content changes gives the new content. Do not
+    change the files of a data set while it is used.
 
     Raises:
-        FileNotFoundError: a file is gone.
-        ValueError: a file has become shorter.
+        FileNotFoundError: a file no longer exists.
+        ValueError: a file is shorter than before.
     """
     for array in (dataset.x, dataset.y):
         base: Any = array
@@ -222,27 +222,27 @@ def _check_size(mapped: Any) -> None:
         size, end = Path(mapped.filename).stat().st_size, mapped.offset + mapped.nbytes
         if size < end:
             raise ValueError(
-                f"{mapped.filename} has become shorter while it is used: {size} bytes, but its data end at {end}; "
-                "write it again and load it anew"
+                f"{mapped.filename} became shorter while it was in use: {size} bytes, but its data end at {end}; "
+                "restore the file and load it again"
             )
 
 
 def num_rows(size: float | int, rows: int) -> int:
-    """A number of rows, or a share of them, as a number of rows that leaves at least one over.
+    """Convert a number or a fraction of rows to a number of rows that leaves at least one row over.
 
-    A share is at least one row and at most all but one.
+    A fraction gives at least one row and at most all but one.
 
     >>> num_rows(0.25, 100), num_rows(7, 100), num_rows(0.1, 3)
     (25, 7, 1)
 
     Raises:
-        TypeError, ValueError: neither of the two, or one that leaves none.
+        TypeError, ValueError: the size is neither, or leaves no row over.
     """
     if isinstance(size, bool) or not isinstance(size, Real):
-        raise TypeError(f"expected a number of rows, or a share of them as a float, but got {size!r}")
+        raise TypeError(f"expected a number of rows, or a fraction as a float, but got {size!r}")
     if not isinstance(size, Integral):
         if not 0 < size < 1:
-            raise ValueError(f"a share of the rows must be between 0 and 1, but got {size}")
+            raise ValueError(f"a fraction of the rows must be between 0 and 1, but got {size}")
         size = max(1, min(round(float(size) * rows), rows - 1))
     if not 1 <= size < rows:
         raise ValueError(
@@ -253,18 +253,18 @@ def num_rows(size: float | int, rows: int) -> int:
 
 
 def take(dataset: Dataset, rows: npt.NDArray[np.integer[Any]] | slice) -> Dataset:
-    """The rows of a data set; a slice of a memory-mapped one stays so."""
+    """Some rows of a data set; a slice of a memory-mapped data set stays memory-mapped."""
     return dataset._replace(x=frozen(dataset.x[rows]), y=frozen(dataset.y[rows]))
 
 
 def batches(key: Key, dataset: Dataset, batch_size: int, *, drop_last: bool = False) -> Iterator[tuple[Array, Array]]:
-    """The features and labels, or targets, of an epoch's batches, in an order that the key decides.
+    """The features and the labels or targets of the batches of an epoch, in random order.
 
-    Every row comes once. The last batch may be smaller; `drop_last` leaves it out.
+    Every row occurs once. The last batch may be smaller; `drop_last` leaves it out.
 
     Raises:
-        TypeError: the arguments are in another order.
-        ValueError: `batch_size` is not positive, or no batch is left.
+        TypeError: the order of the arguments is wrong.
+        ValueError: `batch_size` is not positive, or there is no batch.
     """
     if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"expected batches(key, dataset, batch_size), but got {type(dataset).__name__} second")
@@ -274,7 +274,7 @@ def batches(key: Key, dataset: Dataset, batch_size: int, *, drop_last: bool = Fa
 
 
 def batch_slices(rows: int, batch_size: int, *, drop_last: bool = False, min_size: int = 1) -> list[slice]:
-    """Where each batch of an epoch begins and ends; a rest smaller than `min_size` joins the last whole batch.
+    """The slices of an epoch's batches; a remainder smaller than `min_size` is added to the last full batch.
 
     >>> batch_slices(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -282,10 +282,10 @@ def batch_slices(rows: int, batch_size: int, *, drop_last: bool = False, min_siz
     [slice(0, 2, None), slice(2, 5, None)]
 
     Raises:
-        ValueError: as `batches`.
+        ValueError: as for `batches`.
     """
     if rows < 1:
-        raise ValueError("there are no rows to make batches of")
+        raise ValueError("there are no rows for a batch")
     if batch_size < 1 or (drop_last and batch_size > rows):
         raise ValueError(f"batch_size must be from 1 to the {rows} rows, but got {batch_size}")
     starts = list(range(0, rows, batch_size))
@@ -310,5 +310,5 @@ def even_batch_size(rows: int, about: int) -> int:
 
 
 def gather(x: Array, rows: npt.NDArray[np.integer[Any]]) -> Array:
-    """The given rows. `take` is the faster way, but would copy all of an array that is not in C order."""
+    """The given rows. `take` is faster, but copies the whole array if it is not in C order."""
     return x.take(rows, axis=0) if x.flags.c_contiguous else x[rows]

@@ -1,7 +1,7 @@
-"""Delimited text: `.csv` and `.tsv`, also compressed with gzip, read as if an enemy had written it.
+"""Delimited text: `.csv` and `.tsv`, plain or compressed with gzip, read as untrusted input.
 
-Most blocks of a large file are numbers and nothing else, and go to `numpy.loadtxt`. Whatever it does not read for
-certain as the exact way would, a block at a time, goes through the exact way: `csv`, and each column by itself.
+A block that clearly consists of plain numbers is read by `numpy.loadtxt`, which is fast. Every other block is read by
+the module `csv`, and each of its columns is converted separately. Both give the same table.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from fnet.tree import frozen
 
 __all__ = ["read_table"]
 
-SLOW = '"\r\x1c\x1d\x1e\x1f'  # quotes, and what NumPy takes for space
-MAX_CELLS = 1 << 17  # that are held as Python strings
-MAX_TEXT = 2  # columns of text that a fast block may have
+SLOW = '"\r\x1c\x1d\x1e\x1f'  # quotes, and characters that NumPy treats as space
+MAX_CELLS = 1 << 17  # cells held as Python strings
+MAX_TEXT = 2  # columns of text in a block for numpy.loadtxt
 
 
 def read_table(
@@ -35,30 +35,31 @@ def read_table(
     text: Collection[str] = (),
     header: bool | None = None,
 ) -> Table:
-    """The table in a `.csv` or `.tsv`, which may be compressed with gzip, or in an open binary file.
+    """Read a table from a `.csv` or `.tsv` file, plain or compressed with gzip, or from an open binary file.
 
-    Cells are separated by commas, semicolons or tabs, whichever fits; with semicolons and tabs the decimal mark may be
-    a comma. Quotes, a byte order mark, CRLF and blank lines are understood. The text is UTF-8.
+    Cells are separated by commas, semicolons or tabs, which is detected; with semicolons and tabs, the decimal mark may
+    be a comma. Quotes, a byte order mark, CRLF and blank lines are accepted. The text must be UTF-8.
 
     A column of numbers is float64. An empty cell, `NA`, `N/A`, `NaN`, `null`, `None` and `?` are missing. A column is
-    numbers if at least half of its first cells are (those among the first 131,072 of the table); then any other cell is
-    an error, and so is an infinite number, `1_000` or `1,000`. Every other column is text.
+    numeric if at least half of its first cells are numbers (among the first 131,072 cells of the table). Any other cell
+    in it is then an error, as are infinite numbers, `1_000` and `1,000`. Every other column is text.
 
-    Takes about the memory of the result: float64 for a number, four bytes for a text, and each different text once. A
-    line has at most 16 MiB and 65,536 cells, a cell 128 KiB. Compressed text has at most 2 MiB, or 100 times the size
-    of the file where that is more.
+    The memory is about that of the result: 8 bytes for a number, 4 bytes for a text, and each distinct text once. A
+    line has at most 16 MiB and 65,536 cells, and a cell at most 128 KiB. Compressed text has at most 2 MiB, or 100
+    times the size of the file if that is more.
 
     Args:
-        target: the column to predict, for `split_target`; its cells are kept as they are written, so that "007" is not
-            7. None: those of the last column are.
-        text: further columns whose cells are kept so, where they are there: categories that are numbers.
-        header: whether the first row is names. None: found out by comparing it with the rows below. Without a header
+        target: the column to predict, for `split_target`. Its cells are kept as written, so that "007" is not 7. None
+            keeps those of the last column.
+        text: further columns whose cells are kept as written, such as numbers that are categories; a column that does
+            not exist is ignored.
+        header: whether the first row is a header; None detects it by comparison with the rows below. Without a header,
             the columns are named "1", "2", ….
 
     Raises:
         FileNotFoundError, PermissionError, IsADirectoryError: the file cannot be opened.
-        ValueError: it is not a regular file, damaged, or not a table; a cell that is not a number among numbers; no
-            column is named as the target. Says where, and what to do.
+        ValueError: the file is not regular, damaged, or not a table; a cell in a column of numbers is not a number; or
+            no column has the name of the target. The message says where and what to do.
     """
     with opened(source) as (name, size, blocks):
         lines = Lines(name, blocks)
@@ -81,7 +82,7 @@ def read_table(
             if not builder.add_fast(lines):
                 builder.add(*_rows(lines, layout.delimiter, most))
     if not builder.rows:
-        raise ValueError(f"{name} has a header, but no rows; if the first row is data, say header=False (--header no)")
+        raise ValueError(f"{name} has a header, but no rows; if row 1 is data, specify header=False (--header no)")
     table = builder.table(named, target)
     if target is not None:
         column_named(table, target)
@@ -95,9 +96,9 @@ def _names(source: str, cells: Sequence[str]) -> list[str]:
 
 
 def _rows(lines: Lines, delimiter: str, most: int) -> tuple[list[list[str]], Sequence[int]]:
-    """At most as many rows of the rest of a block, and the line on which each ends; blank ones are left out.
+    """At most `most` rows of the rest of a block, and the line on which each ends, without blank rows.
 
-    A row that ends in the next block is the last.
+    A row that ends in the next block is the last one.
     """
     first, before, rows = lines.number, lines.before, list[list[str]]()
     numbers: list[int] = []
@@ -117,10 +118,10 @@ def _rows(lines: Lines, delimiter: str, most: int) -> tuple[list[list[str]], Seq
     except csv.Error as error:
         line = lines.number if quotes else first + reader.line_num
         begin = (numbers[-1] if numbers else first) + 1
-        hint = f" (the row begins on line {begin}; is a quote left open?)" if quotes and begin < line else ""
+        hint = f" (the row begins on line {begin}; is a closing quote missing?)" if quotes and begin < line else ""
         what = f"not a table of delimited text: {error}{hint}"
         if "new-line character" in str(error):
-            what = "a carriage return within a line; if it ends one, save the file with line ends of Unix or Windows"
+            what = "a carriage return within a line; save the file with Unix or Windows line endings"
         raise ValueError(f"{lines.source}, line {line}: {what}") from None
     kept = [i for i, row in enumerate(rows) if len(row) > 1 or "".join(row).strip()]
     if len(kept) < len(rows):
@@ -129,7 +130,7 @@ def _rows(lines: Lines, delimiter: str, most: int) -> tuple[list[list[str]], Seq
 
 
 class _Builder:
-    """A table while it is read."""
+    """A table that is being read."""
 
     def __init__(self, source: str, layout: Layout, names: list[str], kept: Collection[str], target: str) -> None:
         self.source, self.layout, self.rows, self.room = source, layout, 0, 0
@@ -137,7 +138,7 @@ class _Builder:
         self.lines = Buffer(np.int64)
 
     def add(self, rows: list[list[str]], lines: Sequence[int]) -> None:
-        """Rows of cells, and the line on which each ends."""
+        """Add rows of cells; `lines` are the lines on which they end."""
         for row, line in zip(rows, lines, strict=True):
             if len(row) != len(self.columns):
                 raise ValueError(
@@ -154,7 +155,7 @@ class _Builder:
         self._count(lines)
 
     def add_fast(self, lines: Lines) -> bool:
-        """The rest of a block, if it is for certain rows of plain numbers, but for a text column or two."""
+        """Add the rest of a block if it consists of plain numbers and at most two text columns; False otherwise."""
         delimiter = self.layout.delimiter
         text = [i for i, column in enumerate(self.columns) if column.is_text]
         numbers = [i for i, column in enumerate(self.columns) if not column.is_text]
@@ -180,10 +181,10 @@ class _Builder:
         return True
 
     def expect(self, text: int | None, read: int) -> None:
-        """Make room for the rows of `text` bytes after `read` of them, or for half as many again as there are."""
+        """Estimate the rows of `text` bytes after reading `read` bytes; without `text`, 1.5 times the rows so far."""
         if text is None:
             self.room = self.rows * 3 // 2
-        else:  # a cell takes a byte at least, with its delimiter
+        else:  # a cell takes at least one byte, its delimiter
             self.room = min(self.rows * text * 51 // (50 * max(read, 1)), text // len(self.columns)) + 1
 
     def table(self, named: bool, target: str | None) -> Table:
@@ -197,9 +198,9 @@ class _Builder:
 
 
 def _plain_numbers(rows: list[str], block: str, layout: Layout, columns: list[int] | None) -> Array | None:
-    """Rows of numbers, which are those of a block, as `numpy.loadtxt` reads them; None where that is not certain.
+    """The numbers in the rows of a block by `numpy.loadtxt`, or None if `to_numbers` might differ.
 
-    It reads what `to_numbers` reads, and names such as "inf" and "-nan" besides, which are looked for.
+    Unlike `to_numbers`, it also accepts "inf" and "-nan", which are therefore searched for.
     """
     delimiter, decimal, _ = layout
     if decimal != ".":
@@ -225,17 +226,17 @@ def _plain_numbers(rows: list[str], block: str, layout: Layout, columns: list[in
 
 
 def _filled(block: str, delimiter: str) -> str:
-    """A block with nan in cells that are empty or NA; blank lines stay so."""
+    """A block with nan in place of empty cells and NA; blank lines are kept."""
     block = f"\n{block}\n"
     for word in ("", "NA"):
         for before, after in ((delimiter, delimiter), ("\n", delimiter), (delimiter, "\n")):
-            while f"{before}{word}{after}" in block:  # twice, where two have a delimiter in common
+            while f"{before}{word}{after}" in block:  # repeated, because adjacent cells share a delimiter
                 block = block.replace(f"{before}{word}{after}", f"{before}nan{after}")
     return block[1:-1]
 
 
 def _cells(rows: list[str], delimiter: str, column: int, width: int) -> list[str]:
-    """One cell of each row; from whichever end is nearer."""
+    """One cell of each row, split from the nearer end."""
     if column < width / 2:
         return [row.split(delimiter, column + 1)[column] for row in rows]
     return [row.rsplit(delimiter, width - column)[column - width] for row in rows]

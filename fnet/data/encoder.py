@@ -1,4 +1,4 @@
-"""What the columns of a table become, as a value that a model keeps, and as JSON."""
+"""The encoding of the columns of a table, as a value that a model keeps and as JSON."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = [
 
 @container
 class EncodedColumn(NamedTuple):
-    """What one column becomes."""
+    """The encoding of one column."""
 
     name: str
     kind: str  # "numeric", "date", "categorical" or "dropped"
     reason: str = ""  # why it is dropped
-    median: float = 0.0  # numeric and date: what stands for a missing cell; of a date in days since 1970
-    indicator: bool = False  # numeric and date: whether a feature says that the cell is missing
-    levels: tuple[str, ...] = ()  # categorical: the texts with a feature each
+    median: float = 0.0  # numeric and date: replaces missing cells; days since 1970 for a date
+    indicator: bool = False  # numeric and date: whether a feature indicates missing cells
+    levels: tuple[str, ...] = ()  # categorical: the texts that have a feature each
     pooled: tuple[str, ...] = ()  # categorical: the rare texts, which share a feature
     missing: bool = False  # categorical: whether missing cells have a feature
 
 
 @container
 class Encoder(NamedTuple):
-    """What the columns of a table become, in their order."""
+    """The encoding of the columns of a table, in order."""
 
     columns: tuple[EncodedColumn, ...]
     named: bool = True  # False: the table had no header, and columns are matched by position
@@ -56,7 +56,7 @@ def feature_names(encoder: Encoder) -> tuple[str, ...]:
 
 
 def column_features(column: EncodedColumn) -> tuple[str, ...]:
-    """The names of the features that a column becomes."""
+    """The names of the features of a column."""
     match column.kind:
         case "dropped":
             return ()
@@ -69,7 +69,7 @@ def column_features(column: EncodedColumn) -> tuple[str, ...]:
 
 
 def numeric_features(encoder: Encoder) -> npt.NDArray[np.bool]:
-    """Which features `[features]` are numbers or dates, and to be scaled: `fit_standardizer(x, only=…)`."""
+    """The mask `[features]` of numbers and dates, which are scaled: `fit_standardizer(x, only=…)`."""
     found = [
         column.kind in ("numeric", "date") and i == 0
         for column in encoder.columns
@@ -79,12 +79,12 @@ def numeric_features(encoder: Encoder) -> npt.NDArray[np.bool]:
 
 
 def text_columns(encoder: Encoder) -> tuple[str, ...]:
-    """The names of the columns that `read_table` has to keep as written: `text=text_columns(encoder)`."""
+    """The names of the columns that `read_table` must keep as written: `text=text_columns(encoder)`."""
     return tuple(column.name for column in encoder.columns if column.kind in ("categorical", "date"))
 
 
 def encoder_to_json(encoder: Encoder) -> dict[str, Any]:
-    """An encoder as what `json` writes; `encoder_from_json` is the way back, with the same bits."""
+    """An encoder as a JSON object; `encoder_from_json` restores it bit for bit."""
     columns = [
         {"name": column.name, "kind": column.kind} | {field: getattr(column, field) for field in _FIELDS[column.kind]}
         for column in encoder.columns
@@ -93,10 +93,10 @@ def encoder_to_json(encoder: Encoder) -> dict[str, Any]:
 
 
 def encoder_from_json(data: Any) -> Encoder:
-    """The encoder that `encoder_to_json` made data of, which anyone may have changed since.
+    """The inverse of `encoder_to_json`, for untrusted data.
 
     Raises:
-        ValueError: it is anything else; says what is wrong.
+        ValueError: data are not an encoder; the message says why.
     """
     fields = _checked("the encoder", data, {"named": bool, "columns": list})
     columns = tuple(
@@ -105,7 +105,7 @@ def encoder_from_json(data: Any) -> Encoder:
     encoder = Encoder(columns, fields["named"])
     names = [column.name for column in columns]
     if len(set(names)) < len(names):
-        raise ValueError("two columns of the encoder have one name")
+        raise ValueError("two columns of the encoder have the same name")
     if all(column.kind == "dropped" for column in columns):
         raise ValueError("the encoder has no features")
     positions = {str(i + 1) for i in range(len(names) + 1)}
@@ -130,7 +130,7 @@ def _column_from_json(source: str, data: Any) -> EncodedColumn:
     if kind == "categorical":
         texts = [*fields["levels"], *fields["pooled"]]
         if not texts or not all(isinstance(text, str) for text in texts) or len(set(texts)) < len(texts):
-            raise ValueError(f"{source}: expected levels that are different texts")
+            raise ValueError(f"{source}: expected levels that are distinct texts")
         fields |= {"levels": tuple(fields["levels"]), "pooled": tuple(fields["pooled"])}
     elif "median" in fields and not math.isfinite(fields["median"]):
         raise ValueError(f"{source}: expected a finite median, but got {fields['median']}")
@@ -138,7 +138,7 @@ def _column_from_json(source: str, data: Any) -> EncodedColumn:
 
 
 def _checked(source: str, data: Any, types: Mapping[str, type]) -> dict[str, Any]:
-    """A dict that has these keys, and no others, with values of these types."""
+    """Check that data are a dict with exactly these keys and with values of these types."""
     if not isinstance(data, dict) or set(data) != set(types):  # pyright: ignore[reportUnknownArgumentType]
         raise ValueError(f"{source}: expected an object of {', '.join(types)}, but got {data!r:.100}")
     fields: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]

@@ -1,4 +1,4 @@
-"""The features of a table, as an encoder has them."""
+"""Encoding of a table: from columns to features."""
 
 from __future__ import annotations
 
@@ -19,17 +19,15 @@ __all__ = ["EncodeNotes", "dates", "encode"]
 
 @container
 class EncodeNotes(NamedTuple):
-    """What happened to a table that `encode` was given, for people."""
+    """What `encode` did to a table that the user should know."""
 
     ignored: tuple[str, ...]  # columns that the encoder does not know
-    unseen: tuple[
-        tuple[str, int], ...
-    ]  # columns with categories that the training rows did not have, and in how many cells
-    filled: tuple[tuple[str, int], ...]  # columns with missing cells where the training rows had none, and how many
+    unseen: tuple[tuple[str, int], ...]  # columns with categories absent from the training rows, and the cells
+    filled: tuple[tuple[str, int], ...]  # columns with missing cells, unlike in the training rows, and the cells
 
     def lines(self) -> list[str]:
         """The notes as sentences."""
-        unseen, filled = "with a category that training did not have", "filled with the median; training had none"
+        unseen, filled = "with a category that the training rows do not have", "filled with the median"
         return [
             *([f"ignored: {', '.join(map(shown, self.ignored))}"] if self.ignored else []),
             *(f"column {shown(name)}: {counted(count, 'cell')} {unseen}" for name, count in self.unseen),
@@ -38,13 +36,13 @@ class EncodeNotes(NamedTuple):
 
 
 def encode(encoder: Encoder, table: Table) -> tuple[Array, EncodeNotes]:
-    """The features of a table, float64 `[rows, features]`, and what is to be said about it.
+    """The features of a table, float64 `[rows, features]`, and notes for the user.
 
-    Columns are matched by name, in any order; further columns are ignored and noted. Where the table, or the one that
-    the encoder was fitted on, has no header, they are matched by position, and there have to be as many.
+    Columns are matched by name, in any order; additional columns are ignored and noted. If this table or the training
+    table has no header, columns are matched by position, and the number of columns must be the same.
 
     Raises:
-        ValueError: a column is missing; a cell that is not what its column is; says which, where.
+        ValueError: a column is missing, or a cell does not have the type of its column; the message says where.
     """
     columns, ignored = _matched(encoder, table)
     x = np.zeros((len(table.lines), len(feature_names(encoder))))
@@ -77,7 +75,7 @@ def dates(table: Table, column: Column) -> npt.NDArray[np.float64]:
     """The values of a column of ISO dates in days since 1970, NaN where missing.
 
     Raises:
-        ValueError: a cell is not a date; says where.
+        ValueError: a cell is not a date; the message says where.
     """
     if column.levels is None:
         moments, row = None, int(np.argmin(np.isnan(column.values)))
@@ -91,13 +89,13 @@ def dates(table: Table, column: Column) -> npt.NDArray[np.float64]:
     if moments is None:
         raise ValueError(
             f"{where(table, row, column.name)}: expected a date such as 2024-12-31, but got {shown(cell)}; "
-            "a missing one is an empty cell, or NA"
+            "leave the cell empty if the value is missing"
         )
     return np.append(moments, np.nan)[column.values]
 
 
 def _positions(known: EncodedColumn, column: Column) -> npt.NDArray[np.int64]:
-    """The feature of each cell within those of its column, -1 for none."""
+    """The index of the feature of each cell among those of its column, or -1."""
     codes, levels = texts(column)
     feature = {level: i for i, level in enumerate(known.levels)} | dict.fromkeys(known.pooled, len(known.levels))
     missing = len(column_features(known)) - 1 if known.missing else -1
@@ -105,17 +103,17 @@ def _positions(known: EncodedColumn, column: Column) -> npt.NDArray[np.int64]:
 
 
 def _matched(encoder: Encoder, table: Table) -> tuple[list[Column | None], list[str]]:
-    """The column of the table for each of the encoder's, and the names of the others."""
+    """The column of the table for each column of the encoder, and the names of the other columns."""
     if not (encoder.named and table.named):
         expected, found = len(encoder.columns), len(table.columns)
         if found == expected:
             return list(table.columns), []
-        if found == expected + 1 and not encoder.named:  # the target is there too
+        if found == expected + 1 and not encoder.named:  # the target is present too
             positions = [int(column.name) - 1 for column in encoder.columns]
             return [table.columns[i] for i in positions], []
         raise ValueError(
-            f"{table.source}: expected {expected} columns, but got {found}; without a header columns are matched by "
-            "position; add one with the names of the training table to match them by name"
+            f"{table.source}: expected {expected} columns, but got {found}; without a header, columns are matched by "
+            "position; add a header with the names in the training table to match them by name"
         )
     columns: Mapping[str, Column] = {column.name: column for column in table.columns}
     needed = [column.name for column in encoder.columns if column.kind != "dropped"]

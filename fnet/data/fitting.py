@@ -1,4 +1,4 @@
-"""Tables as features: what each column becomes, learned from the training rows."""
+"""Fitting of an encoder: the encoding of each column, learned from the training rows."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fnet.data.tables import Column, Table, column_named, numbers, texts
 __all__ = ["fit_encoder"]
 
 MAX_LEVELS = 100  # features of one column; further levels are rare
-MAX_POOLED = 10_000  # rare levels that are remembered; further ones are unseen
-MIN_ROWS = 2, 10  # a level in less than 1 % of the rows is rare, but not in 10 rows, and always in 1
-ID_ROWS = 10  # so many rows make whole numbers in a row an ID
+MAX_POOLED = 10_000  # rare levels that are remembered; further levels are unseen
+MIN_ROWS = 2, 10  # a level in less than 1 % of the rows is rare; never with 10 rows, always with 1
+ID_ROWS = 10  # rows from which consecutive whole numbers count as an ID
 ID_NAME = re.compile(r"(?:^|[^a-zA-Z])(?i:id|idx|index|key)$|[a-z](?:Id|ID)$")
 
 
@@ -31,36 +31,36 @@ def fit_encoder(
     drop: Collection[str] = (),
     keep: Collection[str] = (),
 ) -> Encoder:
-    """What each column of a table of features becomes.
+    """Decide how each column of a table of features is encoded.
 
-    - numeric: one feature, the number; a missing one is the median of the training rows, and where one was missing a
-      second feature is 1 there and 0 elsewhere;
-    - date: text that is ISO dates, `YYYY-MM-DD` and perhaps a time, becomes days since 1970, in UTC where an offset is
-      given, and is then numeric;
-    - categorical: other text becomes one feature per level, 1 where the cell is the level and 0 elsewhere. At most 100
-      levels have one; the others, and those in fewer than 1 % of the training rows (at least 2 rows, at most 10), share
-      one if there are two or more. Missing cells are a level of their own. A level that the training rows do not have
-      is 0 in all;
-    - dropped: no feature. So are columns that are constant or empty, text that is nowhere the same or mostly rare, and
-      whole numbers that are an ID: each once and in a row (1, 2, 3, … in any order), or each once in a column named so.
+    - numeric: one feature, the number. A missing number is replaced by the median of the training rows. If the training
+      rows have missing numbers, a second feature is 1 where the number is missing and 0 elsewhere.
+    - date: text that consists of ISO dates, `YYYY-MM-DD` with an optional time, becomes days since 1970, in UTC
+      if an offset is given.
+    - categorical: other text becomes one feature per level, 1 if the cell is that level and 0 otherwise, for up to 100
+      levels. Further levels, and levels in fewer than 1 % of the training rows (at least 2 and at most 10 rows), share
+      one feature if there are two or more. Missing cells are a level of their own. For a level that the training rows
+      do not have, all features are 0.
+    - dropped: no feature. This applies to columns that are constant or empty, to text that is all distinct or mostly
+      rare, and to IDs: distinct whole numbers that are consecutive (in any order) or whose column is named like an ID.
 
-    `fit_standardizer` leaves one-hot features and indicators as they are if it is given `only=numeric_features(...)`.
+    To leave one-hot features and indicators unscaled, use `fit_standardizer(x, only=numeric_features(encoder))`.
 
     Args:
-        table: the features, from `split_target`. Kinds and IDs are decided on all of its rows.
-        rows: the training rows, from which medians, levels and constants are learned; None: all.
-        categorical: names of columns that are categories although they are numbers or dates.
+        table: the features, from `split_target`. All rows decide which columns are numbers, dates, text or IDs.
+        rows: the training rows, from which medians, levels and constants are learned; None means all.
+        categorical: names of columns of numbers or dates to treat as categories.
         drop: names of columns to drop.
         keep: names of columns not to drop.
 
     Raises:
-        ValueError: a name that no column has, or that is to be dropped and kept; a text among numbers; no column is
-            left.
+        ValueError: no column has one of the names; a column is both dropped and kept; there is text among numbers; or
+            no column remains.
     """
     for name in (*categorical, *drop, *keep):
         column_named(table, name)
     if both := sorted(set(drop) & {*keep, *categorical}):
-        raise ValueError(f"{table.source}: column {shown(both[0])} is to be dropped, and to be kept or categorical")
+        raise ValueError(f"{table.source}: column {shown(both[0])} cannot be dropped and also kept or categorical")
     if rows is None:
         rows = np.arange(len(table.lines))
     columns: list[EncodedColumn] = []
@@ -76,7 +76,7 @@ def fit_encoder(
     encoder = Encoder(tuple(columns), table.named)
     if all(column.kind == "dropped" for column in columns):
         reasons = "; ".join(f"{shown(column.name)}: {column.reason}" for column in columns[:5])
-        raise ValueError(f"{table.source}: no column is left ({reasons}); name those that are features: keep= (--keep)")
+        raise ValueError(f"{table.source}: no column remains ({reasons}); name those to keep: keep= (--keep)")
     return encoder
 
 
@@ -99,7 +99,7 @@ def _fit_column(
         reason = "an ID: whole numbers, all distinct"
     if reason and not keep:
         return EncodedColumn(column.name, "dropped", reason)
-    median = 2 * float(np.median(present / 2)) if len(present) else 0.0  # halved: the mean of two is finite
+    median = 2 * float(np.median(present / 2)) if len(present) else 0.0  # the mean of two halves is finite
     return EncodedColumn(column.name, kind, "", median, bool(missing.any()))
 
 
@@ -138,7 +138,7 @@ def _kind(table: Table, column: Column) -> str:
         return "date"
     if column.typed:
         return "categorical"
-    alike = sum(map(looks_like_number, column.levels))  # the last column, kept as written, is not the target
+    alike = sum(map(looks_like_number, column.levels))  # a last column, kept as written, that is not the target
     return "numeric" if 2 * alike >= len(column.levels) else "categorical"
 
 

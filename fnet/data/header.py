@@ -1,4 +1,4 @@
-"""How a delimited text is laid out: its delimiter, its decimal mark, and whether its first row is a header."""
+"""The layout of delimited text: delimiter, decimal mark, and whether the first row is a header."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Layout", "find_layout", "has_header"]
 
 DELIMITERS = ",;\t"
 MAX_COLUMNS = 1 << 16
-MAX_CELLS = 20_000  # that are looked at to find the layout
+MAX_CELLS = 20_000  # examined to find the layout
 MAX_ROWS = 1000
 
 
 @container
 class Layout(NamedTuple):
-    """How cells are separated, and how numbers are written."""
+    """How cells are separated and numbers are written."""
 
     delimiter: str
     decimal: str
@@ -27,16 +27,17 @@ class Layout(NamedTuple):
 
 
 def find_layout(source: str, lines: Sequence[str]) -> Layout:
-    """The delimiter that gives most of the first rows the width of the first; then the one that gives more numbers,
-    then more columns; then comma, semicolon, tab.
+    """Find the delimiter and the decimal mark from the first lines.
 
-    The decimal mark is a comma where cells are separated by something else and more numbers have a comma than a point.
+    The delimiter is the one with which most rows have the width of the first row. Ties are resolved by the number of
+    numeric cells, of columns, then in the order comma, semicolon, tab. The decimal mark is a comma if the delimiter is
+    not and if more numbers have a comma than a point.
 
     >>> find_layout("a.csv", ["a;b", "1,5;2", "2,25;3"])
     Layout(delimiter=';', decimal=',', width=2)
 
     Raises:
-        ValueError: there are more columns than are read.
+        ValueError: there are too many columns.
     """
     best, layout = (0.0, 0.0, 0), Layout(",", ".", 1)
     for delimiter in DELIMITERS:
@@ -44,7 +45,7 @@ def find_layout(source: str, lines: Sequence[str]) -> Layout:
         if not rows or len(rows[0]) == 1:
             continue
         if len(rows[0]) > MAX_COLUMNS:
-            raise ValueError(f"{source}: {len(rows[0])} columns are more than the {MAX_COLUMNS} that are read")
+            raise ValueError(f"{source}: {len(rows[0])} columns exceed the limit of {MAX_COLUMNS}")
         cells = [cell.strip() for row in rows for cell in row]
         decimal = "." if delimiter == "," else _decimal(cells, delimiter)
         width = len(rows[0])
@@ -56,10 +57,10 @@ def find_layout(source: str, lines: Sequence[str]) -> Layout:
 
 
 def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -> bool:
-    """Whether the first of some rows names the columns.
+    """Whether the first row is a header.
 
-    It does where it has text above numbers, or nothing but text that does not come again in its column. Numbers are
-    names if they are the positions of the columns, as a data frame of an array has them, or whole above fractions.
+    It is if it has text above numbers, or only text that does not recur in its column. Numbers are names if they are
+    the positions of the columns, as in a data frame made from an array, or if they are whole numbers above fractions.
 
     >>> has_header("a.csv", [["0", "1", "label"], ["1.5", "2.5", "x"], ["3.5", "4.5", "x"]])
     True
@@ -67,7 +68,7 @@ def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -
     False
 
     Raises:
-        ValueError: it may be either; says how to tell.
+        ValueError: it may be either; the message says how to decide.
     """
     first = [cell.strip() for cell in rows[0]]
     below = [row for row in rows[1:MAX_ROWS] if len(row) == len(first)]
@@ -90,10 +91,10 @@ def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -
         return above_numbers > 0 or (any(is_name) and not any(again))
     different = {first[i] for i in numbers}
     if len(different) < len(numbers) or any(not cell.isdecimal() or len(cell) > 9 for cell in different):
-        return False  # a negative number, a fraction, or one twice: not names
+        return False  # negative numbers, fractions or repeated numbers are not names
     if any(again) and not above_numbers:
         return False
-    offset = int(first[numbers[0]]) - numbers[0]  # -1 after the nameless index of a data frame
+    offset = int(first[numbers[0]]) - numbers[0]  # -1 after the unnamed index of a data frame
     positions = offset in (-1, 0, 1) and all(int(first[i]) - i == offset for i in numbers)
     above_fractions = all(numeric[i] and not any(cell.isdecimal() for cell in present[i]) for i in numbers)
     above_classes = any(
@@ -103,7 +104,8 @@ def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -
         return True
     if above_numbers > len(numbers) or (above_fractions and (len(below) >= 10 or len(numbers) > 2)):
         return True
-    go_on = [str(int(first[i]) + len(first)) == below[0][i].strip() for i in numbers]  # numpy.arange in rows
+    # As in the rows of numpy.arange(…).reshape(…).
+    go_on = [str(int(first[i]) + len(first)) == below[0][i].strip() for i in numbers]
     counted = positions and offset < 1 and not all(go_on)
     if counted and len(numbers) >= 8:
         return True
@@ -114,8 +116,8 @@ def has_header(source: str, rows: Sequence[Sequence[str]], decimal: str = ".") -
         or (counted and len(numbers) >= 4)
     ):
         raise ValueError(
-            f"{source}, line 1: {', '.join(map(shown, first[:6]))}{', …' if len(first) > 6 else ''} may be the names "
-            "of the columns or a row of data; say header=True or header=False (--header yes or --header no)"
+            f"{source}, line 1: {', '.join(map(shown, first[:6]))}{', …' if len(first) > 6 else ''} may be "
+            "column names or a row of data; specify header=True or header=False (--header yes or --header no)"
         )
     return False
 
@@ -132,7 +134,7 @@ def _sample(lines: Sequence[str], delimiter: str) -> list[list[str]]:
             if len(rows) >= MAX_ROWS or (cells >= MAX_CELLS and len(rows) > 1):
                 break
     except csv.Error:
-        pass  # found again, and said, where the table is read
+        pass  # raised again when the table is read
     return rows
 
 

@@ -1,24 +1,24 @@
-"""The lines of a text file, which may be compressed with gzip, read in blocks of bounded size."""
+"""The lines of a text file, plain or compressed with gzip, read in blocks of bounded size."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import zlib
 from collections.abc import Generator, Iterable, Iterator
-from pathlib import Path
 from typing import IO
 
-__all__ = ["Lines", "check_regular", "opened"]
+from fnet.data.npy import open_regular
 
-BLOCK = 1 << 20  # bytes of text; and at least as many as MIN_LINES lines take
+__all__ = ["Lines", "opened"]
+
+BLOCK = 1 << 20  # bytes of text, or more if MIN_LINES lines take more
 MIN_LINES = 100
 MAX_LINE = 16 << 20  # bytes
-MAX_RATIO = 100  # of compressed text beyond 2 MiB, so that a small file cannot fill the memory
+MAX_RATIO = 100  # of compressed text above MAX_SMALL, so that a small file cannot fill the memory
 MAX_SMALL = 2 << 20
 GZIP = b"\x1f\x8b"
-OTHERS = {  # what begins so is not text; the first few of what people take for it
+OTHERS = {  # the first bytes of files that are often mistaken for text
     b"PK\x03\x04": "a zip or Excel file; save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV",
     b"PAR1": "a Parquet file; write it with pandas.DataFrame.to_csv",
@@ -31,39 +31,20 @@ OTHERS = {  # what begins so is not text; the first few of what people take for 
 }
 
 
-def check_regular(path: Path) -> int:
-    """The size of a regular file; a pipe or a device is not opened, since reading it may never end.
-
-    Raises:
-        FileNotFoundError, IsADirectoryError, PermissionError: there is no such file, or it cannot be seen.
-        ValueError: it is not a regular file.
-    """
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(f"{path} is a folder, but a file is expected")
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(
-            f"{path} is not a regular file, but a pipe or a device; write its content to a file, or give - to read "
-            "standard input"
-        )
-    return status.st_size
-
-
 @contextlib.contextmanager
 def opened(source: str | os.PathLike[str] | IO[bytes]) -> Generator[tuple[str, int | None, Iterator[bytes]]]:
-    """What messages call a source, the size of its text where known, and its text as blocks of whole lines.
+    """The name of a source in messages, the size of its text if known, and its text as blocks of whole lines.
 
     Raises:
-        OSError, ValueError: as `fnet.data.read_table`.
-        TypeError: neither a path nor an open file.
+        OSError, ValueError: as for `fnet.data.read_table`.
+        TypeError: the source is neither a path nor an open file.
     """
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        size = check_regular(path)
-        with path.open("rb") as file:
-            first = file.read(BLOCK)
+        name = os.fspath(source)
+        with open_regular(name) as file:
+            size, first = os.fstat(file.fileno()).st_size, file.read(BLOCK)
             packed = first.startswith(GZIP)
-            yield str(path), None if packed else size, _text(str(path), first, file, size)
+            yield name, None if packed else size, _text(name, first, file, size)
     elif hasattr(source, "read"):
         name = getattr(source, "name", None)
         name = name if isinstance(name, str) else "<stream>"
@@ -76,20 +57,20 @@ def opened(source: str | os.PathLike[str] | IO[bytes]) -> Generator[tuple[str, i
 
 
 class Lines:
-    """The lines of a text with their numbers; an iterator for `csv.reader` that knows where each block ends."""
+    """The lines of a text and their numbers: an iterator for `csv.reader` that knows where each block ends."""
 
     source: str
-    text: str = ""  # the block
-    lines: list[str]  # the lines of the block, without their ends
-    before: int = 0  # lines of the blocks before
-    at: int = 0  # lines of the block that were taken
+    text: str = ""  # the current block
+    lines: list[str]  # its lines, without line ends
+    before: int = 0  # lines of the previous blocks
+    at: int = 0  # lines of the current block that were taken
 
     def __init__(self, source: str, blocks: Iterator[bytes]) -> None:
         self.source, self.lines, self._blocks, self._size = source, [], blocks, 0
-        self._bytes = 0  # of the blocks before
+        self._bytes = 0  # of the previous blocks
 
     def fill(self) -> bool:
-        """Make sure that there are lines to take; False at the end."""
+        """Make sure that lines are available; False at the end of the text."""
         if self.at < len(self.lines):
             return True
         self._bytes += self._size
@@ -116,7 +97,7 @@ class Lines:
         return True
 
     def skip_blank(self) -> bool:
-        """Make sure that the next line is not blank; False at the end."""
+        """Skip blank lines; False at the end of the text."""
         while self.fill():
             if self.text.isspace():
                 self.at = len(self.lines)
@@ -127,12 +108,12 @@ class Lines:
         return False
 
     def bytes_taken(self) -> int:
-        """The bytes of the lines that were taken, as if all lines of a block were of one length."""
+        """The bytes of the lines that were taken, estimated from the average length of a line in the block."""
         return self._bytes + self._size * self.at // max(len(self.lines), 1)
 
     @property
     def number(self) -> int:
-        """The number of the line that was taken last, from 1."""
+        """The number of the last line that was taken, from 1."""
         return self.before + self.at
 
     def __iter__(self) -> Iterator[str]:
@@ -160,7 +141,7 @@ def _chunks(first: bytes, file: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def _gunzip(source: str, first: bytes, file: IO[bytes], size: int | None) -> Iterator[bytes]:
-    """The text in one gzip member after another; zlib compares the checksum of each."""
+    """The text in successive gzip members; zlib checks the checksum of each."""
     member = zlib.decompressobj(31)
     packed = unpacked = 0
     for chunk in _chunks(first, file, 1 << 16):
@@ -176,13 +157,13 @@ def _gunzip(source: str, first: bytes, file: IO[bytes], size: int | None) -> Ite
             unpacked += len(part)
             if unpacked > max(MAX_SMALL, MAX_RATIO * (size or packed)):
                 raise ValueError(
-                    f"{source}: {size or packed} bytes that unpack to {unpacked} and more look like a gzip bomb; "
-                    "unpack the file with gunzip if it is not"
+                    f"{source}: {size or packed} bytes that expand to more than {unpacked} look like a gzip bomb; "
+                    "if it is not, unpack the file with gunzip"
                 )
             yield part
             data = member.unused_data.lstrip(b"\0") if member.eof else member.unconsumed_tail
     if not member.eof:
-        raise ValueError(f"{source} is cut short: its gzip data has no end")
+        raise ValueError(f"{source} is truncated: its gzip data has no end")
 
 
 def _whole_lines(source: str, chunks: Iterable[bytes]) -> Iterator[bytes]:

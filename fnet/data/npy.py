@@ -1,4 +1,4 @@
-"""NumPy's file formats, read as untrusted input: no pickle, and no more memory than the file can fill."""
+"""NumPy's file formats, read as untrusted input: without pickle, and in memory proportional to the file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fnet.nn import Array
 __all__ = ["open_regular", "read_npy", "read_npz"]
 
 MAX_HEADER = 10_000  # bytes; NumPy's own limit
-MAX_RATIO = 100  # of a compressed file beyond MAX_SMALL, so that a small file cannot fill the memory
-MAX_SMALL = 32 << 20  # bytes; with a copy of the data in another dtype, within 64 MB
-MAX_CODE_POINT = 0x10FFFF  # of Unicode
+MAX_RATIO = 100  # of a compressed file above MAX_SMALL, so that a small file cannot fill the memory
+MAX_SMALL = 32 << 20  # bytes; together with a copy in another dtype, 64 MB
+MAX_CODE_POINT = 0x10FFFF  # in Unicode
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """Open a regular file for reading. Pipes and devices, which could block or never end, are refused at once.
+    """Open a regular file for reading; refuse pipes and devices, which could block or never end.
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: the file cannot be opened.
@@ -34,20 +34,20 @@ def open_regular(path: str | Path) -> BinaryIO:
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115  # the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise ValueError(f"{path} is not a regular file, but a pipe or a device")
+        raise ValueError(f"{path} is not a regular file, but a pipe or a device; copy its content to a file")
     return file
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for its writer
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # otherwise, opening a pipe waits for its writer
 
 
 def read_npy(path: str | Path, *, mmap: bool = False) -> Array:
     """The array in a `.npy` file, read-only.
 
     Args:
-        mmap: leave the data on disk until they are used. The file must not change as long as the array is in use: the
-            system ends a process that reads a mapped part of a file that has been cut off (SIGBUS).
+        mmap: leave the data on disk until they are used. The file must not change while the array is in use: if it is
+            truncated, the system kills a process that reads the missing part (SIGBUS).
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: the file cannot be opened.
@@ -66,12 +66,12 @@ def read_npy(path: str | Path, *, mmap: bool = False) -> Array:
 
 
 def read_npz(path: str | Path, names: Collection[str] | None = None) -> dict[str, Array]:
-    """The arrays in an `.npz` file, read-only, or those of them that are named.
+    """The arrays in an `.npz` file, read-only; with `names`, only these.
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: the file cannot be opened.
-        ValueError: it is not a regular file, or is damaged; an entry is damaged, or declares more than the file can
-            hold.
+        ValueError: the file is not regular or is damaged, or an entry is damaged or declares more data than the file
+            can hold.
     """
     arrays: dict[str, Array] = {}
     with open_regular(path) as raw:
@@ -111,8 +111,8 @@ def _check_entries(source: str, entries: list[zipfile.ZipInfo], size: int) -> No
         raise ValueError(f"{source} is damaged: its entries overlap")
     if total > max(MAX_SMALL, MAX_RATIO * size) or total > 1100 * size:
         raise ValueError(
-            f"{source}: {size} bytes that unpack to {total} look like a zip bomb; "
-            "write a file that really is that sparse with numpy.savez, not savez_compressed"
+            f"{source}: {size} bytes that expand to {total} look like a zip bomb; "
+            "if it is not, write the file with numpy.savez, not savez_compressed"
         )
 
 
@@ -125,7 +125,7 @@ def _read_entry(file: IO[bytes], source: str, size: int) -> Array:
     while read < len(data):
         part = file.read(min(len(data) - read, 1 << 20))
         if not part:
-            raise ValueError(f"{source} is cut short")
+            raise ValueError(f"{source} is truncated")
         view[read : read + len(part)] = part
         read += len(part)
     if file.read(1):  # which also makes zipfile check the CRC of the entry
@@ -147,7 +147,7 @@ def _read_header(file: IO[bytes], source: str) -> tuple[tuple[int, ...], bool, n
         raise ValueError(f"{source} is damaged or not an npy file: {error}") from None
     if dtype.hasobject:
         raise ValueError(
-            f"{source} holds Python objects, which are not read, since unpickling runs code; store numbers or strings"
+            f"{source} holds Python objects, which are not read because unpickling runs code; store numbers or strings"
         )
     if dtype.fields is not None or dtype.subdtype is not None or dtype.kind not in "biufcUSmM":
         raise ValueError(f"{source} holds {dtype}; expected plain numbers or strings")
@@ -165,7 +165,7 @@ def _check_size(source: str, shape: tuple[int, ...], dtype: np.dtype[Any], size:
 
 
 def _checked_text(source: str, array: Array) -> Array:
-    """The array, read-only, if any text in it is Unicode."""
+    """Make the array read-only, after checking that its text is Unicode."""
     if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
         codes = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.byteorder}u4")
         if codes.max() > MAX_CODE_POINT:

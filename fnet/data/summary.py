@@ -1,4 +1,4 @@
-"""A table, its target and what its columns become, in one line for people."""
+"""A description of a table, its target and its encoding in one line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fnet.nn import Array
 
 __all__ = ["describe", "describe_numbers"]
 
-MAX_CLASSES = 6  # that are listed
+MAX_CLASSES = 6  # listed by name
 MAX_DROPPED = 6
 
 
 def describe(table: Table, target: Target, encoder: Encoder) -> str:
-    """The one line of truth before any training: rows, target, columns and missing cells.
+    """Describe in one line, before training, how a table is understood: rows, target, columns and missing cells.
 
-    For example "4,500 rows; target 'churn': 2 classes (no 81 %, yes 19 %); 12 numeric, 3 categorical (21 levels),
+    For example, "4,500 rows; target 'churn': 2 classes (no 81 %, yes 19 %); 12 numeric, 3 categorical (21 levels),
     2 dropped (customer_id: all distinct; country: constant); 214 missing cells in 2 columns".
 
     Args:
@@ -63,7 +63,7 @@ def _target(target: Target) -> str:
 
 
 def describe_numbers(values: Array) -> str:
-    """The range of the targets of a regression.
+    """The range of regression targets.
 
     >>> describe_numbers(np.array([1.5, 2.0, 30.0]))
     'numbers from 1.5 to 30 (median 2)'
@@ -76,5 +76,5 @@ def _percent(share: float) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without quotes where it needs none."""
+    """A name, in quotes only if it needs them."""
     return name if name.isprintable() and len(name) <= 40 else shown(name)

@@ -1,4 +1,4 @@
-"""A table as a value: named columns of numbers or of text, and where each row came from."""
+"""A table as a value: named columns of numbers or text, and the origin of each row."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ class Column(NamedTuple):
     """One column of a table."""
 
     name: str
-    values: Array  # [rows] float64, NaN where missing; with levels int32 positions in them, -1 where missing
-    levels: tuple[str, ...] | None = None  # the different texts, in the order of their first rows; None: numbers
-    typed: bool = True  # False: the levels are cells as a file has them, so that they may be numbers
+    values: Array  # [rows] float64, NaN where missing; or int32 indices into levels, -1 where missing
+    levels: tuple[str, ...] | None = None  # the distinct texts, in order of first appearance; None: numbers
+    typed: bool = True  # False: the levels are cells as written in a file, which may be numbers
 
 
 @container
 class Table(NamedTuple):
-    """Named columns of as many rows each."""
+    """Named columns with the same number of rows."""
 
-    source: str  # what messages call it, such as the path
+    source: str  # its name in messages, such as the path
     columns: tuple[Column, ...]
-    lines: Array  # [rows] int64; the line of the file on which a row ends, or the number of the row, from 0
-    unit: str = "line"  # what lines counts: "line" or "row"
+    lines: Array  # [rows] int64; the line of the file on which a row ends, or the row number, from 0
+    unit: str = "line"  # the unit of lines: "line" or "row"
     named: bool = True  # False: the file has no header, and the columns are named "1", "2", …
-    target: str | None = None  # the column to predict, where the caller has named it
+    target: str | None = None  # the column to predict, if the caller named it
 
 
 def column_named(table: Table, name: str) -> Column:
-    """The column of that name.
+    """The column with the given name.
 
     Raises:
-        ValueError: there is none; says which there are.
+        ValueError: there is none; the message lists the columns.
     """
     for column in table.columns:
         if column.name == name:
@@ -63,23 +63,23 @@ def column_named(table: Table, name: str) -> Column:
 
 
 def drop_columns(table: Table, names: Iterable[str]) -> Table:
-    """The table without the columns of these names.
+    """The table without the named columns.
 
     Raises:
-        ValueError: a name that no column has.
+        ValueError: no column has one of the names.
     """
     gone = {column_named(table, name).name for name in names}
     return table._replace(columns=tuple(column for column in table.columns if column.name not in gone))
 
 
 def take_rows(table: Table, rows: npt.NDArray[np.integer[Any]] | slice) -> Table:
-    """Some rows of a table, with the levels of all."""
+    """Some rows of a table; the levels of its columns are kept."""
     columns = tuple(column._replace(values=frozen(column.values[rows])) for column in table.columns)
     return table._replace(columns=columns, lines=frozen(table.lines[rows]))
 
 
 def where(table: Table, row: int, column: str | None = None) -> str:
-    """How a message begins that is about a row, or a cell of it: `data.csv, line 7, column 'age'`."""
+    """The place of a row or a cell, for messages: `data.csv, line 7, column 'age'`."""
     cell = "" if column is None else f", column {shown(column)}"
     return f"{table.source}, {table.unit} {int(table.lines[row])}{cell}"
 
@@ -88,7 +88,7 @@ def numbers(table: Table, column: Column) -> npt.NDArray[np.float64]:
     """The values of a column as float64 `[rows]`, NaN where missing.
 
     Raises:
-        ValueError: a text that is not a number; says where.
+        ValueError: a text is not a number; the message says where.
     """
     if column.levels is None:
         return column.values
@@ -97,14 +97,15 @@ def numbers(table: Table, column: Column) -> npt.NDArray[np.float64]:
         row = int(np.argmax(column.values == bad))
         raise ValueError(
             f"{where(table, row, column.name)}: expected a number, but got {shown(column.levels[bad])}; "
-            "a missing value is an empty cell, or NA"
+            "leave the cell empty if the value is missing"
         )
-    return np.append(values, np.nan)[column.values]  # -1, missing, is the last
+    return np.append(values, np.nan)[column.values]  # index -1, a missing value, is the last element
 
 
 def texts(column: Column) -> tuple[Array, tuple[str, ...]]:
-    """A column as positions `[rows]` in levels, -1 where missing, and the levels; numbers are written as `str` does,
-    whole ones without a point.
+    """A column as indices `[rows]` into levels, -1 where missing, and the levels.
+
+    Numbers are spelled as by `str`, whole numbers without a decimal point.
 
     >>> texts(Column("a", np.array([2.0, 0.5, np.nan])))
     (array([ 1,  0, -1], dtype=int32), ('0.5', '2'))
@@ -121,15 +122,15 @@ def texts(column: Column) -> tuple[Array, tuple[str, ...]]:
 
 
 def check_names(source: str, names: Sequence[str]) -> None:
-    """Refuse a name that two columns have.
+    """Check that column names are distinct.
 
     Raises:
-        ValueError: says which name, and where.
+        ValueError: they are not.
     """
     first: dict[str, int] = {}
     for i, name in enumerate(names):
         if first.setdefault(name, i) != i:
             raise ValueError(
                 f"{source}: columns {first[name] + 1} and {i + 1} are both named {shown(name)}; "
-                "give each column a name of its own"
+                "give each column its own name"
             )

@@ -1,4 +1,4 @@
-"""The column of a table that is to be predicted: classes or numbers."""
+"""The target column of a table: classes or numbers."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ NAMES = (
     *("label", "labels", "target", "class", "classes", "y", "outcome", "species", "output", "response", "category"),
     *("survived", "diagnosis", "churn"),
 )
-FEW = 20  # different values of a column that is suspected to be classes
-SAMPLE = 2000  # rows that are looked at to guess
+FEW = 20  # the most distinct values of a column that may be classes
+SAMPLE = 2000  # rows examined for a guess
 
 
 @container
 class Target(NamedTuple):
-    """What is to be predicted from each row."""
+    """What is predicted for each row."""
 
     name: str
     kind: str  # "classification" or "regression"
-    values: Array  # [rows]; int64 positions in the classes, or float64
-    classes: Classes | None = None  # sorted; integers if all labels are, written plainly; None in a regression
-    note: str = ""  # a sentence for people where the column was found by its name
+    values: Array  # [rows]; int64 indices into classes, or float64
+    classes: Classes | None = None  # sorted; integers if all labels are plain integers; None for a regression
+    note: str = ""  # a sentence for the user if the column was found by its name
 
 
 @container
 class TargetGuess(NamedTuple):
-    """Which column is likely to be the target, where nobody said."""
+    """Which column is probably the target if the caller does not name one."""
 
     name: str
     why: str  # empty for the last column
@@ -55,17 +55,18 @@ class TargetGuess(NamedTuple):
 
 
 def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Target]:
-    """The other columns of a table, and its target: `table.target`, or the column that `guess_target` is sure of.
+    """Split a table into features and target: `table.target`, or the column that `guess_target` is sure of.
 
-    Text is classes. Numbers are classes if they are whole and not many, which is at most 10, or 5 % of the rows up to
-    100; otherwise they are a regression. Classes are as they are written, or integers if all are written plainly.
+    Text is a classification. Whole numbers are a classification if there are few distinct ones: at most 10, or 5 % of
+    the rows up to 100. Other numbers are a regression. Classes keep their spelling, or are integers if all of them are
+    plain integers.
 
     Args:
-        kind: "classification" or "regression"; None: as above.
+        kind: "classification" or "regression"; None decides as above.
 
     Raises:
-        ValueError: the target is doubtful, has missing cells, one value only, or nothing but different texts; there is
-            no other column; a regression on text.
+        ValueError: the target is ambiguous, has missing cells, is constant, or has too many distinct texts; there is no
+            other column; or the target of a regression is text.
     """
     check_kind(kind)
     note = ""
@@ -74,10 +75,10 @@ def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Targe
         guess = guess_target(table)
         if not guess.sure:
             raise ValueError(
-                f"{table.source}: which column is the target? {guess.why}; say target={shown(guess.name)} "
+                f"{table.source}: which column is the target? {guess.why}; specify target={shown(guess.name)} "
                 f"(--target), or target={shown(table.columns[-1].name)} for the last column"
             )
-        name, note = guess.name, guess.why and f"{guess.why}, and taken as the target"
+        name, note = guess.name, guess.why and f"{guess.why} and is used as the target"
     column = column_named(table, name)
     features = drop_columns(table, [name])._replace(target=None)
     if not features.columns:
@@ -88,8 +89,8 @@ def split_target(table: Table, *, kind: str | None = None) -> tuple[Table, Targe
     gone = np.flatnonzero(np.isnan(column.values) if column.levels is None else column.values < 0)
     if len(gone):
         raise ValueError(
-            f"{where(table, int(gone[0]), name)}: the target is missing here, and in {len(gone)} of {len(table.lines)} "
-            "rows; fill it in, or leave out these rows"
+            f"{where(table, int(gone[0]), name)}: the target is missing (in {len(gone)} of {len(table.lines)} rows); "
+            "fill it in or leave these rows out"
         )
     kind = kind or ("classification" if _has_classes(table, column) else "regression")
     if kind == "regression":
@@ -117,12 +118,12 @@ def check_kind(kind: str | None) -> None:
 
 
 def labels_of(table: Table, name: str, classes: Classes) -> Labels:
-    """The classes of the rows of a table that is to be scored, as positions in `classes`.
+    """The labels of a table that is scored, as indices into `classes`.
 
-    A class that is an integer may be written as another number of its value, such as 1.0.
+    An integer class may be written as another number of the same value, such as 1.0.
 
     Raises:
-        ValueError: no column has that name; a label that is missing, or not among the classes; says where.
+        ValueError: no column has that name, or a label is missing or not among the classes; the message says where.
     """
     column = column_named(table, name)
     codes, levels = texts(column)
@@ -140,31 +141,32 @@ def labels_of(table: Table, name: str, classes: Classes) -> Labels:
         label = "a missing label" if codes[row] < 0 else shown(levels[int(codes[row])])
         known = ", ".join(shown(str(label)) for label in classes[:10]) + (", …" if len(classes) > 10 else "")
         raise ValueError(
-            f"{where(table, row, name)}: expected one of the classes {known}, but got {label}; so it is in "
-            f"{int((labels < 0).sum())} of {len(labels)} rows"
+            f"{where(table, row, name)}: expected one of the classes {known}, but got {label} "
+            f"(as in {int((labels < 0).sum())} of {len(labels)} rows)"
         )
     return freeze(labels)
 
 
 def values_of(table: Table, name: str) -> Array:
-    """The numbers `[rows]` in the target of a table that is to be scored.
+    """The targets `[rows]` of a table that is scored.
 
     Raises:
-        ValueError: no column has that name; a cell that is missing or not a number; says where.
+        ValueError: no column has that name, or a cell is missing or not a number; the message says where.
     """
     values = numbers(table, column_named(table, name))
     missing = np.isnan(values)
     if missing.any():
         row = int(np.argmax(missing))
-        raise ValueError(f"{where(table, row, name)}: it is missing, in {int(missing.sum())} of {len(values)} rows")
+        raise ValueError(f"{where(table, row, name)}: it is missing (in {int(missing.sum())} of {len(values)} rows)")
     return frozen(values)
 
 
 def guess_target(table: Table) -> TargetGuess:
-    """The column that looks most like a target: the last, unless another is named like one, or the first alone is like
-    classes, while the last is like the others, as where images are stored label first.
+    """Guess the target column of a table.
 
-    It is sure of the last column, and of a first column of text that is named like a target.
+    It is the last column, unless another column is named like a target, or only the first column looks like classes
+    while the last looks like the others, as in images that are stored label first. The guess is sure if it is the last
+    column, or a first column of text that is named like a target.
     """
     rows = np.linspace(0, len(table.lines) - 1, min(len(table.lines), SAMPLE)).astype(np.int64)
     columns = take_rows(table, rows).columns
@@ -181,13 +183,13 @@ def guess_target(table: Table) -> TargetGuess:
         return usual
     if not any(_like_classes(column) for column in columns[1:]) or _like_pixels(first, columns[1:]):
         count = len(np.unique(first.values))
-        why = f"the first, {shown(first.name)}, has {count} different values, and the last is like the others"
+        why = f"the first, {shown(first.name)}, has {count} distinct values, and the last column is like the others"
         return TargetGuess(first.name, why, False)
     return usual
 
 
 def _like_classes(column: Column) -> bool:
-    """Whether a column could be classes: few texts, or a few whole numbers in a row."""
+    """Whether a column could be classes: a few texts or a few consecutive whole numbers."""
     distinct = np.unique(column.values)
     if not 2 <= len(distinct) <= min(FEW, len(column.values) // 2):
         return False
@@ -199,7 +201,7 @@ def _like_classes(column: Column) -> bool:
 
 
 def _like_pixels(first: Column, others: Sequence[Column]) -> bool:
-    """Whether the other columns are whole numbers from one range, which is larger than that of the first."""
+    """Whether the other columns are whole numbers from one range that exceeds the range of the first column."""
     if len(others) < 8 or _is_text(first) or any(_is_text(column) for column in others):
         return False
     values: npt.NDArray[np.float64] = np.stack([_floats(column) for column in others])
@@ -227,7 +229,7 @@ def _has_classes(table: Table, column: Column) -> bool:
 
 
 def are_classes(values: Array) -> bool:
-    """Whether numbers `[rows]` are taken for classes: whole ones, at most 10, or 5 % of the rows up to 100.
+    """Whether numbers `[rows]` count as classes: whole, with at most 10 distinct ones, or 5 % of the rows up to 100.
 
     >>> are_classes(np.array([0.0, 1.0])), are_classes(np.array([0.5, 1.0]))
     (True, False)
@@ -250,8 +252,8 @@ def _classes(table: Table, column: Column) -> tuple[Classes, Labels]:
         )
     if len(labels) > max(rows // 2, 2):
         raise ValueError(
-            f"{table.source}: the target {shown(column.name)} has {len(labels)} different values in {rows} rows, which "
-            "are no classes; name another column: target= (--target)"
+            f"{table.source}: the target {shown(column.name)} has {len(labels)} distinct values in {rows} rows, too "
+            "many for classes; name another column: target= (--target)"
         )
     whole = not (column.typed and column.levels is not None) and all(_is_plain_integer(label) for label in labels)
     names: list[int] | list[str] = [int(label) for label in labels] if whole else labels
@@ -262,5 +264,5 @@ def _classes(table: Table, column: Column) -> tuple[Classes, Labels]:
 
 
 def _is_plain_integer(label: str) -> bool:
-    """Whether nothing is lost if the label is an integer: "007" and "7" are two labels."""
+    """Whether a label is spelled like a Python integer: "007" and "7" are two labels."""
     return re.fullmatch(r"0|-?[1-9]\d{0,17}", label, re.ASCII) is not None

@@ -1,7 +1,7 @@
-"""The engine: the training step of floor 1 on fixed memory, in loops of NumPy's or compiled by Numba.
+"""The engine: the training step in preallocated memory, with NumPy or with loops compiled by Numba.
 
-`fnet.fit` runs it. The equations that it computes are in `fnet.nn`, `fnet.losses` and `fnet.optim`; the tests hold it
-to them. `step.py` has the step, `numpy_kernels.py` and `numba_kernels.py` its loops.
+`fnet.fit` runs it. Its equations are in `fnet.nn`, `fnet.losses` and `fnet.optim`, and the tests compare it with them.
+The step is in `step.py`, the kernels are in `numpy_kernels.py` and `numba_kernels.py`.
 """
 
 from fnet.engine.step import ALONE, ENGINES, Engine, Processes, resolve

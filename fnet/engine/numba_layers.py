@@ -1,9 +1,9 @@
 # pyright: basic, reportAttributeAccessIssue=false
 """Compiled loops for the layers: random bits, batch norm, activations, dropout.
 
-Each goes over the rows of C-ordered arrays, whose inner loop over columns vectorizes. Arrays are as in
-`fnet.engine.memory.Hidden`; numbers are Python's and become the dtype of the arrays here, since a float64 in a loop
-would convert all of it. `fastmath` allows to reorder and to contract sums, not to assume that numbers are finite.
+Each loop runs over the rows of C-ordered arrays; its inner loop over columns is vectorized. Arrays are as in
+`fnet.engine.memory.Hidden`. Python numbers are converted to the dtype of the arrays, since a float64 would promote the
+whole loop. `fastmath` permits reordering and contraction of sums, but not the assumption that numbers are finite.
 """
 
 from typing import Any
@@ -48,7 +48,7 @@ def step_bits(key, step, words):
 
 @jit
 def transpose(a, out):
-    """In blocks of 16 x 16, which stay in the cache."""
+    """Transpose in blocks of 16 x 16, which stay in the cache."""
     rows, columns = a.shape
     for top in range(0, rows, 16):
         for left in range(0, columns, 16):
@@ -121,7 +121,7 @@ def norm_relu_fwd(z, v, mean, var, pooled, eps, inv_std, x_hat, leak, bits, thre
             y = v[0, j] * x + v[1, j]
             mask = kept if bits[i, j] >= threshold else zero
             slope[i, j] = (one if y > zero else leak) * mask
-            # Not y * slope, which is not a number for an infinite y.
+            # Not y * slope, which is NaN for an infinite y.
             h[i, j] = ((leak * y if leaky else zero) if y <= zero else y) * mask
 
 
@@ -158,7 +158,7 @@ def bias_relu_fwd(z, v, leak, bits, threshold, kept, h, slope):
 
 @jit
 def norm_slope_bwd(z, x_hat, slope, v, inv_std, dv, pooled):
-    """Through dropout and activation, the sums over the batch, and unless they are yet to be pooled the batch norm."""
+    """The backward pass of dropout, activation and, unless the sums are pooled first, batch norm."""
     dv[:] = 0
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
@@ -180,7 +180,7 @@ def bias_slope_bwd(z, slope, dv):
             dv[0, j] += d
 
 
-# Activations with tanh or expm1: `before` computes its argument, `after` the output and the slope with the mask -------
+# Activations with tanh or expm1: `before` computes the argument, `after` the output and the slope with the mask -------
 
 TANH, SIGMOID, SILU, GELU, ELU, SELU = range(6)
 

@@ -1,5 +1,5 @@
 # pyright: basic, reportAttributeAccessIssue=false
-"""Compiled loops for the losses: the outputs in z become their cotangents; they return the loss and the scores."""
+"""Compiled loops for the losses: they replace the outputs in z by their cotangents, and return loss and scores."""
 
 import numpy as np
 

@@ -8,7 +8,7 @@ from fnet.engine.numba_layers import jit
 
 @jit
 def adam(p, g, mu, nu, eta, b1, b2, c1, c2, eps, alpha):
-    """In one pass, with the bias corrections c1 and c2 in the step size and eps: Kingma & Ba (2015), section 2."""
+    """Adam in one pass, with the bias corrections c1 and c2 in step size and eps: Kingma & Ba (2015), section 2."""
     root = np.sqrt(c2)
     step, eps, decay = p.dtype.type(eta * c1 / root), p.dtype.type(eps / root), p.dtype.type(eta * alpha)
     b1, new1, b2, new2 = p.dtype.type(b1), p.dtype.type(1 - b1), p.dtype.type(b2), p.dtype.type(1 - b2)

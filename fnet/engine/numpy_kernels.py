@@ -1,7 +1,7 @@
-"""The kernels in NumPy: the functions of floor 1 with `out=`, in their order of operations, so that all bits are equal.
+"""The kernels in NumPy: `fnet.nn`, `fnet.losses` and `fnet.optim` with `out=`, in the same order, for the same bits.
 
-`fnet.nn`, `fnet.losses` and `fnet.optim` have the equations. What is not worth fixed memory (the loss of a batch, the
-transcendental activations) is computed by the functions there.
+The functions of these modules are called where preallocated memory gains little: for the loss of a batch, and for
+transcendental activations.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from fnet.random import Key
 
 __all__ = ["Kernels"]
 
-CHUNK = 65_536  # parameters updated at a time; so that all arrays of a chunk stay in a core's cache
+CHUNK = 65_536  # parameters updated at a time, so that the arrays of a chunk stay in the cache of a core
 
 
 class Kernels:
@@ -29,13 +29,13 @@ class Kernels:
         self.chunks = aligned((2, CHUNK), config.dtype)
 
     def step_bits(self, key: Key, step: int, size: int) -> Array:
-        """Random bits of a step, at least `size` of 16 each; the next call may overwrite them."""
+        """At least `size` words of 16 random bits for a step; the next call may overwrite them."""
         return random.bits(random.fold_in(key, step), size, np.uint16)
 
     # Batch norm
 
     def batch_stats(self, a: Hidden) -> None:
-        """The mean and the biased variance of each column of z; z - mean in x_hat."""
+        """Compute the mean and the biased variance of each column of z, and z - mean in x_hat."""
         n, t = len(a.z), a.scratch
         np.add.reduce(a.z, axis=0, out=a.mean)
         np.divide(a.mean, n, out=a.mean)
@@ -45,14 +45,14 @@ class Kernels:
         np.divide(a.var, n, out=a.var)
 
     def running_stats(self, running: Array, batch: Array, count: int) -> None:
-        """The running means and variances after a batch of `count` examples, whose statistics are used up."""
+        """Update the running statistics with those of a batch of `count` examples, which are overwritten."""
         new = 1 - nn.BATCH_NORM_MOMENTUM
         running *= nn.BATCH_NORM_MOMENTUM
         batch *= np.array([[new], [new * count / (count - 1)]], batch.dtype)
         running += batch
 
     def norm_act_fwd(self, a: Hidden, bits: Array, pooled: bool) -> None:
-        """Batch norm, activation and dropout: h, and x_hat, slope and mask; the statistics too, unless `pooled`."""
+        """Batch norm, activation and dropout: computes h, x_hat, slope and mask, and the statistics unless `pooled`."""
         if not pooled:
             self.batch_stats(a)
         np.add(a.var, nn.BATCH_NORM_EPS, out=a.inv_std)
@@ -64,7 +64,7 @@ class Kernels:
         self._act_fwd(a, bits)
 
     def bias_act_fwd(self, a: Hidden, bits: Array) -> None:
-        """Bias, activation and dropout: h, and slope and mask."""
+        """Bias, activation and dropout: computes h, slope and mask."""
         np.add(a.z, a.v[0], out=a.z)
         self._act_fwd(a, bits)
 
@@ -77,7 +77,7 @@ class Kernels:
                 return
             np.greater_equal(bits, self.threshold, out=a.kept)
             np.logical_and(a.positive, a.kept, out=a.kept)
-            np.copyto(a.slope, a.kept)  # the slope and the mask in one, which for a slope of 0 or 1 is exact
+            np.copyto(a.slope, a.kept)  # slope times mask, which is exact for a slope of 0 or 1
             np.multiply(a.slope, self.kept, out=a.slope)
             np.multiply(a.h, a.slope, out=a.h)
             return
@@ -96,11 +96,11 @@ class Kernels:
         np.multiply(a.z, a.slope, out=a.z)
 
     def input_cotangent(self, a: Hidden, cotangent: Array, w: Array) -> None:
-        """The cotangent of a.h, in a.z, from that of a.h @ w."""
+        """Compute the cotangent of a.h in a.z from the cotangent of a.h @ w."""
         np.dot(cotangent, w.T, out=a.z)
 
     def norm_act_bwd(self, a: Hidden, pooled: bool) -> None:
-        """From the cotangent of h in z to that of the linear map, or if sums are `pooled` first, to that of y; dv."""
+        """From the cotangent of h in z to that of the linear map (of y if `pooled`); also computes dv."""
         self._act_bwd(a)
         np.add.reduce(np.multiply(a.z, a.x_hat, out=a.scratch), axis=0, out=a.dv[0])
         np.add.reduce(a.z, axis=0, out=a.dv[1])
@@ -108,12 +108,12 @@ class Kernels:
             self.norm_bwd(a, a.dv, len(a.z))
 
     def bias_act_bwd(self, a: Hidden) -> None:
-        """Through dropout and activation, from the cotangent of h in z to that of y; db."""
+        """From the cotangent of h in z to that of the linear map; also computes db."""
         self._act_bwd(a)
         np.add.reduce(a.z, axis=0, out=a.dv[0])
 
     def norm_bwd(self, a: Hidden, sums: Array, count: int) -> None:
-        """Through the batch norm, from the cotangent of y in z to that of the linear map; `sums` are over the batch."""
+        """From the cotangent of y in z to that of the linear map; `sums` are the dv of the whole batch."""
         means = sums / count
         np.multiply(a.x_hat, means[0], out=a.scratch)
         np.subtract(a.z, means[1], out=a.z)
@@ -123,7 +123,7 @@ class Kernels:
     # Loss
 
     def loss(self, z: Array, v: Array, dv: Array, targets: Array, weights: Array) -> tuple[float, float]:
-        """The outputs in z, without their bias, become their cotangents; the loss, and the sum of the scores."""
+        """Replace the outputs in z, which lack their bias, by their cotangent; return the loss and the score."""
         z += v[0]
         if self.config.loss == "cross_entropy" and not self.label_smoothing:
             loss, score = self._cross_entropy(z, targets, weights)
@@ -139,7 +139,7 @@ class Kernels:
         return loss, score
 
     def _cross_entropy(self, z: Array, labels: Array, weights: Array) -> tuple[float, float]:
-        """As `fnet.losses.softmax_cross_entropy_fwd` of one-hot targets, whose zeros need no arithmetic."""
+        """`fnet.losses.softmax_cross_entropy_fwd` for one-hot targets, without arithmetic for their zeros."""
         score = float(np.count_nonzero(z.argmax(axis=1) == labels))
         flat, at_label = z.reshape(-1), self.starts[: len(z)] + labels
         z -= np.maximum.reduce(z, axis=1, keepdims=True)
@@ -156,7 +156,7 @@ class Kernels:
         self, p: Array, g: Array, mu: Array, nu: Array, eta: float, b1: float, b2: float, c1: float, c2: float,
         eps: float, alpha: float,
     ) -> None:  # fmt: skip
-        """As `fnet.adam_update`, with the bias corrections c1 and c2."""
+        """`fnet.adam_update` with the bias corrections c1 and c2."""
         for start in range(0, p.size, CHUNK):
             part = slice(start, start + CHUNK)
             p_, g_, mu_, nu_ = p[part], g[part], mu[part], nu[part]
@@ -178,7 +178,7 @@ class Kernels:
     def sgd(
         self, p: Array, g: Array, velocity: Array, eta: float, momentum: float, nesterov: bool, alpha: float
     ) -> None:
-        """As `fnet.sgd_update`."""
+        """`fnet.sgd_update`."""
         for start in range(0, p.size, CHUNK):
             part = slice(start, start + CHUNK)
             p_, g_, v = p[part], g[part], velocity[part]

@@ -1,4 +1,4 @@
-"""One training step as a short list of calls on fixed memory."""
+"""One training step as a short sequence of kernels on preallocated memory."""
 
 import importlib
 import importlib.util
@@ -20,18 +20,18 @@ from fnet.training.config import TrainConfig, learning_rate_schedule
 __all__ = ["ALONE", "ENGINES", "Engine", "Processes", "resolve"]
 
 ENGINES = ("numpy", "numba", "auto")
-LARGE = 2**18  # weights, 1 MB in float32: about the cache of a core
+LARGE = 2**18  # weights, 1 MB in float32, about the cache of a core
 
 
 class Processes(NamedTuple):
     """The processes that share each batch."""
 
-    rank: int  # of this one, from 0
+    rank: int  # of this process, from 0
     size: int
-    sum: Callable[[Array], Array]  # of an array over all processes
+    sum: Callable[[Array], Array]  # sums an array over all processes
 
     def own(self, count: int) -> slice:
-        """The rows of a batch of `count` that this process computes."""
+        """The rows that this process computes in a batch of `count` rows."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
 
@@ -43,7 +43,7 @@ ALONE = Processes(0, 1, _itself)
 
 
 def resolve(engine: str) -> str:
-    """The engine to run, "numpy" or "numba"; "auto" is Numba where it is installed.
+    """The engine to run, "numpy" or "numba"; "auto" is Numba if it is installed.
 
     >>> resolve("numpy")
     'numpy'
@@ -63,10 +63,10 @@ def resolve(engine: str) -> str:
 
 
 class Engine:
-    """A network in training, in memory that every step uses again.
+    """A network in training, in memory that all steps reuse.
 
-    Built once for a config, a train_config and the largest batch, as `jax.jit` compiles once; `load` puts the state of
-    a run into its memory and `unload` copies it out, as the trees of floor 1.
+    It is built once for a config, a train_config and the largest batch, like a function compiled by `jax.jit`. `load`
+    copies the state of a run into its memory, and `unload` copies it out as trees.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Engine:
     ) -> None:
         module = importlib.import_module(f"fnet.engine.{resolve(engine)}_kernels")
         own = processes.own(batch_size)
-        rows = own.stop - own.start + (processes.size > 1)  # of another batch it may be one more
+        rows = own.stop - own.start + (processes.size > 1)  # other batches may have one row more
         self.config, self.train_config, self.processes = config, train_config, processes
         self.kernels: Any = module.Kernels(config, train_config.label_smoothing, rows)
         self.learning_rate = learning_rate_schedule(train_config)
@@ -97,7 +97,7 @@ class Engine:
         self.count = 0
 
     def load(self, params: Params, state: State, opt_state: AdamState | SGDState) -> None:
-        """Copy a state into the memory."""
+        """Copy a state into the memory of the engine."""
         fill(self.params.params, params)
         fill(self.running.state, state)
         for moment, value in zip(self.moments, opt_state[1:], strict=True):
@@ -105,7 +105,7 @@ class Engine:
         self.count = int(opt_state.count)
 
     def unload(self) -> tuple[Params, State, AdamState | SGDState]:
-        """Copy the state out of the memory."""
+        """Copy the state out of the memory of the engine."""
         kind = AdamState if self.train_config.optimizer == "adam" else SGDState
         moments = [copied(moment.params) for moment in self.moments]
         return copied(self.params.params), copied(self.running.state), kind(np.int64(self.count), *moments)
@@ -113,16 +113,16 @@ class Engine:
     def step(
         self, x: Array, targets: Array, weights: Array | None, key: Key, step: int, count: int | None = None
     ) -> tuple[float, float]:
-        """One step, as `fnet.train_step`, and the loss and the sum of the scores of the batch.
+        """One step of `fnet.train_step`; returns the loss and the sum of the scores of the batch.
 
-        A loss that is not finite is returned, and nothing is updated.
+        If the loss is not finite, nothing is updated.
 
         Args:
-            x: `[n, features]`, this process's rows of the batch, in the dtype of the config.
+            x: the rows of the batch for this process, `[n, features]`, in the dtype of the config.
             targets: `[n]` labels, or `[n, targets]` numbers in the dtype of the config.
-            weights: `[n]`, the share of each example in the loss of the batch; None: all equal.
-            key, step: the noise is that of the key `fnet.random.fold_in(key, step)`.
-            count: the examples of the batch over all processes; None: n.
+            weights: the weight of each example in the mean loss of the batch, `[n]`; None if all are equal.
+            key, step: the noise uses the key `fnet.random.fold_in(key, step)`.
+            count: the number of examples of the batch in all processes; None means n.
         """
         count = len(x) if count is None else count
         kernels, shared = self.kernels, self.processes.size > 1
@@ -171,13 +171,13 @@ class Engine:
         return loss, score
 
     def _views(self, n: int, count: int) -> tuple[list[Hidden], Array, Array]:
-        """The arrays for n examples of a batch of `count`."""
+        """Views for n of the `count` examples of a batch."""
         equal = np.full(n, 1 / count, self.config.dtype)
         self.views[n, count] = [layer.rows(n) for layer in self.hidden], self.outputs[:n], equal
         return self.views[n, count]
 
     def _noise(self, x: Array, key: Key, step: int, count: int) -> tuple[Array, list[Array]]:
-        """The features with the noise of the step, and the bits for the dropout of each layer."""
+        """The features with noise, and the dropout bits of each layer."""
         config, own, size = self.config, self.processes.own(count), count * sum(self.widths)
         draw: Array = self.no_bits
         if self.train_config.input_noise:
@@ -199,9 +199,9 @@ class Engine:
         return x, bits
 
     def _pool(self, layer: Hidden, count: int) -> None:
-        """The mean and variance of the whole batch from those of each process's rows, by one reduction.
+        """Combine the means and variances of all processes in one reduction.
 
-        The sums are float64, so that the difference of the mean square and the squared mean is exact to float32.
+        The sums are float64, so that the difference of the mean square and the squared mean is accurate in float32.
         """
         sums = np.zeros((2, len(layer.mean)))
         if len(layer.z):
@@ -213,16 +213,16 @@ class Engine:
         layer.var[:] = np.maximum(square - mean * mean, 0)
 
     def _sum_gradients(self, loss: float, score: float) -> tuple[float, float]:
-        """The gradients, the loss and the score over all processes, by one reduction."""
+        """Sum the gradients, the loss and the score over all processes in one reduction."""
         total = self.processes.sum(np.append(self.grads.array, [loss, score]))
         self.grads.array[:] = total[:-2]
         return float(total[-2]), float(total[-1])
 
     def _updates(self) -> dict[int | None, list[tuple[list[Array], float]]]:
-        """The slices of params, grads and moments that one call updates, and their weight decay.
+        """The slices of params, grads and moments to update together, and their weight decay.
 
-        The key of a large matrix is the index of its layer: it is updated as soon as its gradient is computed, while
-        both are in the cache (5 x 1024, batches of 16: 5.3 ms per step instead of 7.3 ms). The key of the rest is None.
+        The key of a large matrix is the index of its layer. It is updated as soon as its gradient is computed, while
+        both are in the cache (5 x 1024, batches of 16: 5.3 ms per step instead of 7.3 ms). The others have key None.
         """
         train_config, arrays = self.train_config, [flat.array for flat in (self.params, self.grads, *self.moments)]
         at_once = train_config.clip_norm is None and self.processes.size == 1
@@ -248,7 +248,7 @@ class Engine:
                 np.multiply(self.grads.array, clip_norm / norm, out=self.grads.array)
 
     def _update(self, layer: int | None) -> None:
-        """Update what has this key in `self.updates`."""
+        """Update the slices with this key in `self.updates`."""
         if layer not in self.updates:
             return
         config = self.train_config

@@ -1,10 +1,10 @@
-"""Other formats and libraries: a module for each, which imports its library only when it is used."""
+"""Other formats and libraries: one module for each, which imports its library only when it is used."""
 
 __all__ = ["missing"]
 
 
 def missing(what: str, packages: str, extra: str) -> ImportError:
-    """The error of a function that needs packages that are not installed; extra is fnet's name for them."""
+    """The error for packages that are not installed; `extra` is the extra of fnet that installs them."""
     return ImportError(
         f"{what} needs {packages}: python -m pip install {packages.replace(' and ', ' ')}; "
         f'or in a clone of fnet: python -m pip install -e ".[{extra}]"'

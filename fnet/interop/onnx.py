@@ -1,12 +1,12 @@
-"""ONNX: a whole model, from raw features to class and probabilities, or to numbers, as a graph for any ONNX runtime.
+"""ONNX: a whole model, from raw features to class and probabilities or to numbers, as a graph for any ONNX runtime.
 
-The graph, of opset 13 and IR version 8, standardizes in float64 and computes in float32::
+The graph (opset 13, IR version 8) standardizes in float64 and computes in float32::
 
     features [batch, features] float32  ->  label [batch] int64 or string,  probabilities [batch, classes] float32
     features [batch, features] float32  ->  prediction [batch] or [batch, outputs] float64, in the unit of the targets
 
-Batch norm is folded into the linear layers. Standardization is not: where a mean is large compared with its standard
-deviation, `w x / std - w mean / std` would lose digits in float32 that `(x - mean) / std` keeps.
+Batch norm is folded into the linear layers. Standardization is not: if a mean is large compared with its standard
+deviation, `w x / std - w mean / std` loses digits in float32 that `(x - mean) / std` keeps.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ OPSET, IR_VERSION = 13, 8
 
 
 def save_onnx(path: str | Path, model: Model) -> None:
-    """Write a model to an `.onnx` file, see `to_onnx`; the same model gives the same bytes.
+    """Save a model to an `.onnx` file, see `to_onnx`. The same model gives the same bytes.
 
     Raises:
-        ImportError, ValueError: as `to_onnx`.
-        OSError: the file cannot be written; an old one is still there.
+        ImportError, ValueError: as for `to_onnx`.
+        OSError: the file cannot be written; an old file is intact.
     """
     write_atomically(path, to_onnx(model).SerializeToString(deterministic=True))
 
 
 def to_onnx(model: Model) -> onnx.ModelProto:
-    """The model as an ONNX model, which computes `fnet.model.predict` and `fnet.model.predict_proba`.
+    """Convert a model to an ONNX model that computes `fnet.model.predict` and `fnet.model.predict_proba`.
 
-    Its metadata hold, as JSON, `classes` in the order of the probabilities, or the `quantiles` of its numbers, and
-    `provenance`; of a model of tables also the names of the `features`, which are its input, encoded by
-    `fnet.data.encode`. Features that are not finite, which `predict` refuses, give NaN here.
+    The metadata contain, as JSON, the `classes` in the order of the probabilities or the `quantiles` of a regression,
+    and `provenance`. The input of a model with an encoder is encoded by `fnet.data.encode`; the metadata then contain
+    the names of the `features`. Features that are not finite, which `predict` refuses, give NaN here.
 
     Raises:
         ImportError: the package onnx is not installed.
-        ValueError: the model does not pass `fnet.model.checked`; says what is wrong.
+        ValueError: the model does not pass `fnet.model.checked`.
     """
     try:
         from onnx import TensorProto, helper
@@ -86,7 +86,7 @@ def to_onnx(model: Model) -> onnx.ModelProto:
 
 
 class _Graph:
-    """The nodes and constants of a graph; each method adds one and returns the name of its (first) output."""
+    """The nodes and constants of a graph. Each method adds one and returns the name of its (first) output."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -142,7 +142,7 @@ def _numbers(graph: _Graph, model: Model, logits: Sequence[str]) -> list[onnx.Va
     config, scale = model.config, model.scale
     assert scale is not None
     z = graph.node("Mean", *logits)
-    if config.loss == "pinball":  # opset 13 sorts by TopK alone
+    if config.loss == "pinball":  # the only sort in opset 13 is TopK
         z = graph.node("TopK", z, graph.constant(np.array([config.num_outputs])), axis=1, largest=0, outputs=2)
     y = graph.node("Mul", graph.node("Cast", z, to=TensorProto.DOUBLE), graph.constant(scale.std))
     y = graph.node("Add", y, graph.constant(scale.mean))

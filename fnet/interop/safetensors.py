@@ -1,9 +1,9 @@
-"""safetensors: a whole model in one file that other tools can read, and back.
+"""safetensors: save and load a whole model in a file that other tools can read.
 
-The arrays are those of `fnet.interop.torch`, a set for each member of an ensemble, with the prefixes `members.0.`,
-`members.1.`, …, and `standardizer.mean` and `standardizer.std`; of a regression also `scale.mean`, `scale.std` and
-`scale.log`. All else is JSON, under "fnet" in the metadata: the architecture, class names, temperature, provenance, and
-a SHA-256 of the whole, since the format has no checksum.
+The arrays have the names of `fnet.interop.torch` with a prefix for each member of an ensemble, `members.0.`,
+`members.1.`, …. There are also `standardizer.mean` and `standardizer.std` and, for a regression, `scale.mean`,
+`scale.std` and `scale.log`. Everything else is JSON under "fnet" in the metadata: architecture, class names,
+temperature, provenance, and a SHA-256 of the content, since the format has no checksum.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from fnet.nn import Array
 
 __all__ = ["load_safetensors", "save_safetensors"]
 
-_KEY = "fnet"  # one entry for all: safetensors writes several in random order, and the same model gives the same bytes
-_DTYPES = ("F32", "F64", "I64", "BOOL")  # that a model has
+_KEY = "fnet"  # a single entry, because safetensors writes several in random order
+_DTYPES = ("F32", "F64", "I64", "BOOL")  # the dtypes in a model
 _MAX_HEADER = 4 * MAX_METADATA  # bytes; the metadata as a string in JSON, and the names of the tensors
 
 
 def save_safetensors(path: str | Path, model: Model) -> None:
-    """Write a model to a file that `load_safetensors` reads; the same model gives the same bytes.
+    """Save a model to a file that `load_safetensors` reads. The same model gives the same bytes.
 
     Raises:
         ImportError: the package safetensors is not installed.
-        ValueError: the model does not pass `fnet.model.checked`; says what is wrong.
-        OSError: the file cannot be written; an old one is still there.
+        ValueError: the model does not pass `fnet.model.checked`.
+        OSError: the file cannot be written; an old file is intact.
     """
     try:
         import safetensors.numpy
     except ImportError:
         raise missing("the safetensors format", "safetensors", "safetensors") from None
-    # safetensors 0.8 writes an array as it lies in memory, so they are C-contiguous copies.
+    # safetensors 0.8 writes the memory of an array, so the arrays are C-contiguous copies.
     tensors = {name: np.array(view, order="C") for name, view in _views(checked(str(path), model)).items()}
     note = json.loads(json.dumps(to_metadata(model)))
     note["sha256"] = _digest(tensors, note)
@@ -49,12 +49,12 @@ def save_safetensors(path: str | Path, model: Model) -> None:
 
 
 def load_safetensors(path: str | Path) -> Model:
-    """The model in a file that `save_safetensors` wrote, bit for bit.
+    """Load the model in a file that `save_safetensors` wrote, bit for bit.
 
     Raises:
         ImportError: the package safetensors is not installed.
         OSError: the file cannot be read.
-        ValueError: it is damaged, or holds something else.
+        ValueError: the file is damaged, or is not a model file of fnet.
     """
     tensors, metadata = _read(path)
     try:
@@ -64,7 +64,7 @@ def load_safetensors(path: str | Path) -> Model:
         stored = note.pop("sha256")
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(
-            f"{path} is not a model file of fnet: it has no metadata such as save_safetensors writes"
+            f"{path} is not a model file of fnet: it lacks the metadata that save_safetensors writes"
         ) from None
     if _digest(tensors, note) != stored:
         raise ValueError(f"{path} is damaged: its SHA-256 differs from the one that was stored")
@@ -76,13 +76,13 @@ def load_safetensors(path: str | Path) -> Model:
             raise ValueError(f"{path} is not a model file of fnet: {name} is {got}, but {want} is expected")
 
     def read(name: str) -> Array:
-        return np.array(tensors[name].T, order="C")[()]  # a scalar is one of NumPy, as in the model
+        return np.array(tensors[name].T, order="C")[()]  # a 0-d array becomes a NumPy scalar, as in the model
 
     return checked(str(path), like._replace(**tree.freeze(tree.map(read, _names(like)))))
 
 
 def _names(model: Model) -> dict[str, Any]:
-    """`fnet.model.arrays` with, in the place of each array, its name in the file."""
+    """`fnet.model.arrays`, with each array replaced by its name in the file."""
     names = {field: _paths(field, value) for field, value in arrays(model).items()}
     names["members"] = tuple(
         tree.map(f"members.{i}.{{}}".format, state_dict_names(model.config)) for i in range(len(model.members))

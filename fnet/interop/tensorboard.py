@@ -1,9 +1,9 @@
-"""TensorBoard: a run as a folder of event files, with its curves, hyper-parameters and confusion matrix.
+"""TensorBoard: a run as a folder of event files, with curves, hyperparameters and pictures.
 
-Each run is a subfolder of one directory, so that `tensorboard --logdir DIRECTORY` draws them in one picture::
+Each run is a subfolder of one directory, so that `tensorboard --logdir DIRECTORY` shows them together::
 
     loss/train, loss/validation, accuracy/train, accuracy/validation, learning_rate    scalars; the step is the epoch
-    rmse/train, …, or coverage/train, …, in place of the accuracy where the run predicts numbers
+    rmse/train, …, or coverage/train, …, in place of the accuracy for regression
     confusion_matrix, or predicted_against_true and residuals                          images
     the HPARAMS tab                                                                    a row per run, with its metrics
 
@@ -32,8 +32,8 @@ from fnet.training import EpochRecord
 
 __all__ = ["add_confusion_matrix", "add_figure", "check_installed", "open_run", "write_run"]
 
-# The names that PyTorch users write, with one folder per run. Keras writes `epoch_loss` to two folders, train and
-# validation, which are two runs: the list of runs would be twice as long, and no row of HPARAMS would have both.
+# These are the usual names in PyTorch, with one folder per run. Keras writes `epoch_loss` to two folders, train and
+# validation, which doubles the list of runs and leaves no row of HPARAMS with both.
 _TAGS = {
     "loss/train": "train_loss",
     "loss/validation": "valid_loss",
@@ -41,14 +41,14 @@ _TAGS = {
     "{score}/validation": "valid_score",
     "learning_rate": "learning_rate",
 }
-_SUFFIX = ".fnet"  # of the event files written here, the only files that are removed
+_SUFFIX = ".fnet"  # of the event files written here; other files are never removed
 
 
 def check_installed() -> None:
-    """Check that the packages are there, before a long training.
+    """Check before training that the packages are installed.
 
     Raises:
-        ImportError: tensorboard, or matplotlib, which draws the pictures, is not installed.
+        ImportError: tensorboard, or matplotlib for the pictures, is not installed.
     """
     _library()
 
@@ -64,7 +64,7 @@ def write_run(
     classes: Sequence[int | str] = (),
     title: str = "",
 ) -> None:
-    """Write a finished run: see `open_run`, and `add_confusion_matrix` for matrix, classes and title.
+    """Write a finished run; see `open_run`, and `add_confusion_matrix` for matrix, classes and title.
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
@@ -87,19 +87,18 @@ def open_run(
     hparams: Mapping[str, Any],
     score: str = "accuracy",
 ) -> Generator[Callable[[EpochRecord], None]]:
-    """A function that adds an epoch to a run; an open TensorBoard shows it soon after.
+    """Open a run; yields a function that adds an epoch, which an open TensorBoard shows soon after.
 
-    Replaces what was written here before under that name or below it. So a resumed run passes the records of its first
-    part again, and no point is there twice.
+    Event files that were written here under that name, or below it, are replaced. A resumed run passes the records of
+    its first part again, so that no point occurs twice.
 
     Args:
-        name: of the subfolder, which is the run's name in TensorBoard; `a/b` is a run in the folder of another.
-        records: finished epochs to begin with. TensorBoard's time axes show them before now, by their seconds of
-            training (0 where those are not known), and later ones at the time when they are added.
-        hparams: the columns of HPARAMS. Numbers, bools and strings are written as they are, None is left blank, and
-            anything else is converted to a string, so `dataclasses.asdict` of a config is fine. Empty: no row for this
-            run.
-        score: what the scores of the records are called.
+        name: the subfolder, which is the name of the run in TensorBoard; `a/b` is a run in the folder of another run.
+        records: the first finished epochs. On the time axes of TensorBoard, they are placed before now by their
+            training seconds, and later epochs at the time when they are added.
+        hparams: the columns of HPARAMS, such as `dataclasses.asdict` of a config. Numbers, bools and strings are kept,
+            None is left blank, and other values are converted to strings. If empty, the run has no row.
+        score: the name of the scores in the records.
 
     Raises:
         ImportError: tensorboard or matplotlib is not installed.
@@ -119,10 +118,10 @@ def open_run(
             write(wall_time, step=record.epoch, summary=Summary(value=summary))
 
         now = time.time()
-        left = sum(record.seconds for record in records)  # seconds of training up to now
+        left = sum(record.seconds for record in records)  # training seconds up to now
         if hparams:
-            # Without a list of the experiment's parameters and metrics: TensorBoard would use the first list that it
-            # finds for all runs of the directory; without one it gathers them from the runs.
+            # The list of parameters and metrics of the experiment is omitted: TensorBoard would use the first list for
+            # all runs of the directory, whereas without a list it collects them from the runs.
             values = {key: _hparam(value) for key, value in hparams.items() if value is not None}
             write(now - left, summary=library.hparams.hparams_pb(values, trial_id=name, start_time_secs=now - left))
         for record in records:
@@ -144,15 +143,15 @@ def add_confusion_matrix(
 
     Args:
         matrix: `[classes, classes]`, true classes in rows, from `fnet.metrics.confusion_matrix`.
-        classes: their names.
+        classes: the names of the classes.
         step: the number of epochs after which it was measured.
 
     Raises:
-        ImportError, ValueError, OSError: as `write_run`.
+        ImportError, ValueError, OSError: as for `write_run`.
     """
     _library()
     if np.shape(matrix) != (len(classes), len(classes)):
-        raise ValueError(f"expected a matrix of the {len(classes)} classes, but got one of shape {np.shape(matrix)}")
+        raise ValueError(f"expected a matrix for {len(classes)} classes, but got shape {np.shape(matrix)}")
     figure = plots.confusion_matrix(matrix, classes, title=title)
     add_figure(directory, name, "confusion_matrix", figure, step=step)
 
@@ -161,25 +160,25 @@ def add_figure(directory: str | Path, name: str, tag: str, figure: Any, *, step:
     """Add a figure of `fnet.plots` to a run that `write_run` or `open_run` wrote.
 
     Args:
-        tag: what the picture is called.
+        tag: the name of the picture.
         step: the number of epochs after which it was drawn.
 
     Raises:
-        ImportError, ValueError, OSError: as `write_run`.
+        ImportError, ValueError, OSError: as for `write_run`.
     """
     folder = _folder(directory, name)
     Summary = _library().summaries.Summary  # noqa: N806
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     png = buffer.getvalue()
-    width, height = struct.unpack_from(">II", png, 16)  # behind the signature, and the length and name of the header
+    width, height = struct.unpack_from(">II", png, 16)  # after the signature and the length and name of the header
     image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)  # 4: RGBA
     with _event_file(folder) as write:
         write(time.time(), step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
 
 class _Library(NamedTuple):
-    """The modules of tensorboard that are used here, which have no types; none needs TensorFlow."""
+    """The modules of tensorboard that are used here, without types; none needs TensorFlow."""
 
     events: Any
     summaries: Any
@@ -202,14 +201,14 @@ def _library() -> _Library:
 
 @contextlib.contextmanager
 def _event_file(folder: Path) -> Generator[Callable[..., None]]:
-    """A function that appends an event to a new file, at once.
+    """Open a new event file; yields a function that appends an event and flushes it.
 
-    Not by tensorboard's `EventFileWriter`, which imports TensorFlow where that is installed, for seconds, and writes in
-    a thread, whose errors come late.
+    The `EventFileWriter` of tensorboard is not used: it imports TensorFlow if that is installed, which takes seconds,
+    and writes in a thread, which reports errors late.
     """
     library = _library()
     folder.mkdir(parents=True, exist_ok=True)
-    # Readers look for "tfevents" in the names, and read the files of a folder in the order of their names.
+    # Readers look for "tfevents" in file names, and read the files of a folder in the order of their names.
     with (folder / f"events.out.tfevents.{time.time_ns()}{_SUFFIX}").open("xb") as file:
         writer = library.records.RecordWriter(file)
 
@@ -231,8 +230,8 @@ def _folder(directory: str | Path, name: str) -> Path:
 def _hparam(value: Any) -> bool | float | str:
     if isinstance(value, (bool, np.bool_)):
         return bool(cast(Any, value))
-    if isinstance(value, Real) and math.isfinite(value):  # TensorBoard shows it as JSON, which has no other numbers
+    if isinstance(value, Real) and math.isfinite(value):  # TensorBoard shows numbers as JSON, which has no others
         return float(value)
-    if isinstance(value, (list, tuple)):  # the same, since JSON converts tuples to lists
+    if isinstance(value, (list, tuple)):  # the same text for both, since JSON converts tuples to lists
         return ", ".join(map(str, cast(Sequence[Any], value)))
     return str(value)

@@ -1,17 +1,17 @@
-"""PyTorch: the parameters as the state dict of an `nn.Sequential`, and back.
+"""PyTorch: conversion of parameters to and from the state dict of an `nn.Sequential`.
 
 The modules of the `nn.Sequential`, in order, are::
 
-    Dropout                                         where input_dropout > 0
-    Linear, BatchNorm1d, activation, Dropout        for each hidden layer: BatchNorm1d where batch_norm, and the Linear
-                                                    before it without a bias; Dropout where dropout > 0
+    Dropout                                         if input_dropout > 0
+    Linear, BatchNorm1d, activation, Dropout        for each hidden layer; BatchNorm1d if batch_norm (its Linear has no
+                                                    bias), Dropout if dropout > 0
     Linear
 
-The activation "identity" is `nn.Identity()`, and "gelu" `nn.GELU(approximate="tanh")`. A module's position is the
-number in the names of its arrays, and weights are `[out, in]`, as in PyTorch. Only `sequential` needs PyTorch.
+The activation "identity" is `nn.Identity()`, and "gelu" is `nn.GELU(approximate="tanh")`. The names of arrays begin
+with the position of their module, and weights are `[out, in]`, as in PyTorch. Only `sequential` needs PyTorch.
 
-The network alone: its features are standardized before, and the outputs of a regression are in the scale of
-`fnet.data.scale_targets`, which `fnet.data.unscale_outputs(model.scale, …)` undoes.
+This is the network only. Its input is standardized features, and the outputs of a regression are scaled as by
+`fnet.data.scale_targets`; `fnet.data.unscale_outputs(model.scale, …)` is the inverse.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 
 def to_torch_state_dict(config: MLPConfig, params: Params, state: State) -> dict[str, Array]:
-    """The arrays that `sequential(config).load_state_dict` takes once `torch.as_tensor` has made them tensors.
+    """The arrays for `sequential(config).load_state_dict`, to be converted with `torch.as_tensor`.
 
     >>> config = MLPConfig(sizes=(4, 8, 3), batch_norm=False)
     >>> to_torch_state_dict(config, *param_shapes(config))["0.weight"].shape
     (8, 4)
 
     Returns:
-        New arrays, C-contiguous and writable: for each linear layer `weight` `[out, in]` and `bias` `[out]`; for each
-        batch norm `weight`, `bias`, `running_mean`, `running_var` `[features]` and `num_batches_tracked`, an int64 of
-        0, since fnet does not count batches and PyTorch does not use the count at a fixed momentum.
+        New arrays, C-contiguous and writable. A linear layer has `weight` `[out, in]` and `bias` `[out]`. A batch norm
+        has `weight`, `bias`, `running_mean`, `running_var` `[features]`, and `num_batches_tracked`, which is 0: fnet
+        does not count batches, and PyTorch does not use the count with a fixed momentum.
 
     Raises:
         ValueError: params or state do not match the config.
@@ -60,13 +60,13 @@ def from_torch_state_dict(config: MLPConfig, state_dict: Mapping[str, Any]) -> t
     """The parameters and the batch-norm state in a state dict: the inverse of `to_torch_state_dict`.
 
     Args:
-        config: the architecture; its dtype is that of the result.
-        state_dict: of a module such as `sequential(config)`, tensors on any device or NumPy arrays;
+        config: the architecture, which also gives the dtype of the result.
+        state_dict: the state dict of a module such as `sequential(config)`, with tensors on any device or NumPy arrays.
             `num_batches_tracked` is ignored.
 
     Raises:
-        TypeError: an array is not of real numbers.
-        ValueError: arrays are missing, unexpected, of another shape, or not finite; names them.
+        TypeError: an array does not consist of real numbers.
+        ValueError: arrays are missing, unexpected, of another shape, or not finite; the message names them.
     """
     like = param_shapes(config)
     names = state_dict_names(config)
@@ -84,7 +84,7 @@ def from_torch_state_dict(config: MLPConfig, state_dict: Mapping[str, Any]) -> t
             raise TypeError(f"{name} must be real numbers, but is {array.dtype}")
         if array.shape != leaf.T.shape:
             raise ValueError(f"{name} must have shape {list(leaf.T.shape)}, but has {list(array.shape)}")
-        with np.errstate(over="ignore"):  # what is infinite in the new dtype is found below
+        with np.errstate(over="ignore"):  # infinity in the new dtype is checked below
             array = np.array(array.T, leaf.dtype, order="C")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite in {leaf.dtype}")
@@ -94,10 +94,10 @@ def from_torch_state_dict(config: MLPConfig, state_dict: Mapping[str, Any]) -> t
 
 
 def sequential(config: MLPConfig) -> torch.nn.Sequential:
-    """The network as a PyTorch module, with PyTorch's own random parameters.
+    """The network as a PyTorch module, with random parameters from PyTorch.
 
-    Loaded with a state dict from `to_torch_state_dict`, it computes the logits of `fnet.predict_logits` in evaluation
-    mode, and trains as the network does here: PyTorch's momentum of 0.1 is the 0.9 of `fnet.nn`.
+    With a state dict from `to_torch_state_dict`, it computes the logits of `fnet.predict_logits` in evaluation mode and
+    trains like the network here; the momentum 0.1 in PyTorch corresponds to 0.9 in `fnet.nn`.
 
     Raises:
         ImportError: PyTorch is not installed.
@@ -132,7 +132,7 @@ def sequential(config: MLPConfig) -> torch.nn.Sequential:
 
 
 def state_dict_names(config: MLPConfig) -> tuple[Any, Any]:
-    """`(params, state)` with, in the place of each array, its name in the state dict."""
+    """`(params, state)`, with each array replaced by its name in the state dict."""
     first, stride = bool(config.input_dropout), 2 + bool(config.batch_norm) + bool(config.dropout)
     params: list[Layer] = []
     state: list[BatchNormState] = []
@@ -159,5 +159,5 @@ def counter_name(name: str) -> str:
 def _to_array(value: Any) -> Array:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-        value = value if value.is_complex() else value.double()  # exact for all floats, of which NumPy lacks bfloat16
+        value = value if value.is_complex() else value.double()  # exact for all floats; NumPy has no bfloat16
     return np.asarray(value)

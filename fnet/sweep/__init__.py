@@ -1,7 +1,7 @@
-"""Many runs: search spaces, what a run is and keeps, and the executors that do the work.
+"""Many runs: search spaces, runs and their outcomes, and executors.
 
-`fnet sweep` is the command. In a script, `grid` or `random_search` lists combinations, `make_run` turns one into a run,
-and `run_all` has all of them trained in the pool that `open_pool` opens; `map_runs` is that loop for any function.
+The command is `fnet sweep`. In a script, `grid` or `random_search` lists combinations, `make_run` turns each into a
+run, and `run_all` trains them in the pool that `open_pool` opens. `map_runs` does the same for any function.
 """
 
 from fnet.sweep.executors import Failure, Pool, map_runs, open_pool

@@ -1,4 +1,4 @@
-"""What runs tasks: a loop over any executor, and executors in this process, a pool of processes, Dask and MPI."""
+"""Execution of tasks: a loop over any executor; executors for one process, a pool of processes, Dask and MPI."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 EXECUTORS = ("process", "serial", "dask", "mpi")
-POLL = 0.02  # seconds to wait for one future before the others are looked at
-DASK_IN_FLIGHT = 256  # tasks: the number of workers may change
+POLL = 0.02  # seconds to wait for one future before checking the others
+DASK_IN_FLIGHT = 256  # tasks, since the number of workers may change
 
 
 @container
@@ -37,7 +37,7 @@ class Failure(NamedTuple):
     """The outcome of a task without a result."""
 
     error: str
-    lost: bool  # its worker died or could not be reached, in contrast to an exception of the function
+    lost: bool  # whether its worker died or could not be reached; False: the function raised an exception
 
 
 def map_runs(
@@ -48,31 +48,30 @@ def map_runs(
     in_flight: int,
     retries: int = 2,
 ) -> Generator[tuple[int, R | Failure]]:
-    """The index and the result of each task, in the order in which they finish.
+    """Run tasks, and yield the index and the result of each in the order in which they finish.
 
-    It uses `submit` of an executor, `result` of its futures and, in the end, `shutdown`; so an executor of
-    `concurrent.futures`, or of a library with the same interface, will do. An exception of the function becomes a
-    `Failure`, and the other tasks go on.
+    Any executor with the interface of `concurrent.futures` works: only `submit`, the `result` of futures and `shutdown`
+    are used. An exception of the function becomes a `Failure`, and the other tasks continue.
 
-    A worker that dies may take the tasks of others with it, as in a `ProcessPoolExecutor`. Lost tasks are tried again
-    one by one, so that one which kills its worker each time is identified, and becomes a `Failure` after `retries` more
-    attempts. A new executor replaces one that takes no more tasks.
+    A worker that dies may take other tasks with it, as in a `ProcessPoolExecutor`. Lost tasks are retried one at a
+    time, which identifies a task that kills its worker; it becomes a `Failure` after `retries` further attempts. An
+    executor that accepts no more tasks is replaced.
 
     Args:
-        make_executor: called once, and again for each executor that broke.
-        function: takes a task; it can be imported in the workers, and its argument and result can be pickled.
-        in_flight: how many tasks are submitted at a time; a few more than workers keep them all busy.
+        make_executor: called once, and again to replace a broken executor.
+        function: a function of one task. Workers must be able to import it, and its argument and result to be pickled.
+        in_flight: the number of tasks submitted at a time; slightly more than workers keeps all of them busy.
 
     Raises:
-        ValueError: `in_flight` is not positive, or `retries` negative.
-        Exception: from `make_executor`, or a new executor's `submit`.
+        ValueError: `in_flight` is not positive, or `retries` is negative.
+        Exception: `make_executor`, or `submit` of a new executor, raises an exception.
     """
     if in_flight < 1 or retries < 0:
-        raise ValueError(f"expected in_flight of 1 or more and retries of 0 or more, but got {in_flight} and {retries}")
+        raise ValueError(f"in_flight must be at least 1 and retries at least 0, but got {in_flight} and {retries}")
     guarded = partial(_guarded, function)
     waiting, suspects = deque(range(len(tasks))), deque[int]()
-    alone = set[int](range(len(tasks)) if in_flight == 1 else ())  # tasks that ran with no other beside them
-    losses = [0] * len(tasks)  # of tasks that ran alone
+    alone = set[int](range(len(tasks)) if in_flight == 1 else ())  # tasks that ran alone
+    losses = [0] * len(tasks)  # losses of tasks that ran alone
     running: dict[int, Future[Any]] = {}
     executor: Executor | None = None
 
@@ -108,7 +107,7 @@ def map_runs(
 
 
 def _guarded(function: Callable[[T], R], task: T) -> R | Failure:
-    """Turn an exception of the function into a result, so that those of a future are all the executor's."""
+    """Turn an exception of the function into a result, so that exceptions of a future come from the executor."""
     try:
         return function(task)
     except Exception as error:
@@ -116,7 +115,7 @@ def _guarded(function: Callable[[T], R], task: T) -> R | Failure:
 
 
 def _finished(running: Mapping[int, Future[Any]]) -> list[tuple[int, Any]]:
-    """The tasks that have an outcome now, with a short wait for the first."""
+    """The tasks that have finished, after a short wait for the first."""
     finished: list[tuple[int, Any]] = []
     for index, future in running.items():
         try:
@@ -133,7 +132,7 @@ def _finished(running: Mapping[int, Future[Any]]) -> list[tuple[int, Any]]:
 
 @container
 class Pool(NamedTuple):
-    """Two arguments of `map_runs`."""
+    """An executor for `map_runs`, and the number of tasks in flight."""
 
     make_executor: Callable[[], Executor]
     in_flight: int
@@ -141,15 +140,16 @@ class Pool(NamedTuple):
 
 @contextlib.contextmanager
 def open_pool(name: str, *, jobs: int | None = None, scheduler: str | None = None) -> Generator[Pool | None]:
-    """The executor of a name, which is closed in the end; None in an MPI rank that has served it and is done.
+    """Open a named executor, and close it at the end; yields None in an MPI rank that has worked for it.
 
     Args:
-        name: "serial" is this process, "process" a pool of processes, "dask" a Dask cluster, "mpi" the ranks of MPI.
-        jobs: the number of processes of a pool or a local Dask cluster; None: one per core.
+        name: "serial" for this process, "process" for a pool of processes, "dask" for a Dask cluster, or "mpi" for the
+            ranks of MPI.
+        jobs: the number of processes of a pool or a local Dask cluster; None means one per core.
         scheduler: the address of a Dask cluster; None starts a local one.
 
     Raises:
-        ValueError, ImportError, OSError: no such executor, a missing library, or no scheduler at the address.
+        ValueError, ImportError, OSError: there is no such executor, library or scheduler.
     """
     jobs = jobs or cores()
     match name:
@@ -160,7 +160,7 @@ def open_pool(name: str, *, jobs: int | None = None, scheduler: str | None = Non
             try:
                 yield Pool(partial(ProcessPoolExecutor, jobs, context, _start_worker), jobs + 1)
             finally:
-                for child in multiprocessing.active_children():  # none, unless it is interrupted
+                for child in multiprocessing.active_children():  # only after an interruption
                     child.terminate()
         case "dask":
             with contextlib.ExitStack() as stack:
@@ -170,7 +170,7 @@ def open_pool(name: str, *, jobs: int | None = None, scheduler: str | None = Non
                     nonlocal client
                     if client is None or client.status != "running":
                         client = _dask_client(scheduler, jobs, stack)
-                    # With pure=True, Dask would run equal tasks once.
+                    # With pure=True, Dask would run equal tasks only once.
                     return _Borrowed(client.get_executor(pure=False), lambda: client.status == "running")
 
                 yield Pool(make, DASK_IN_FLIGHT)
@@ -194,7 +194,7 @@ class _SerialExecutor(Executor):
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it does, however that happens."""
+    """Leave Ctrl-C to the parent process, and end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -225,12 +225,12 @@ def _dask_client(scheduler: str | None, jobs: int, stack: contextlib.ExitStack) 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "fnet-package.zip")
         path.write_bytes(_package())
-        client.upload_file(str(path))  # to workers that come later as well
+        client.upload_file(str(path))  # also for workers that join later
     return client
 
 
 def _package() -> bytes:
-    """This package as a .zip to import, so that the workers have the code of this process."""
+    """This package as an importable .zip, so that workers run the code of this process."""
     package, buffer = Path(fnet.__file__).parent, io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(package.rglob("*")):
@@ -249,16 +249,16 @@ def _mpi_pool() -> Generator[Pool | None]:
     ranks = MPI.COMM_WORLD.size
     if ranks < 2:
         raise ValueError(
-            "the executor mpi needs 2 ranks or more, one of which drives the others: "
+            "the executor mpi needs at least 2 ranks, one of which drives the others: "
             "mpiexec -n 3 fnet sweep --executor mpi …"
         )
     with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
-        # A rank that dies ends the whole job, so there is never a second executor to make.
+        # A rank that dies ends the whole job, so the executor is never replaced.
         yield None if executor is None else Pool(lambda: _Borrowed(executor, lambda: True), ranks)
 
 
 class _Borrowed(Executor):
-    """An executor that map_runs does not shut down; when it is lost its futures fail, where those of Dask wait on."""
+    """An executor that map_runs does not shut down; its futures fail if it is lost, while those of Dask would wait."""
 
     def __init__(self, executor: Any, is_alive: Callable[[], bool]) -> None:
         self.executor, self.is_alive = executor, is_alive

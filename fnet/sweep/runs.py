@@ -1,7 +1,7 @@
-"""Runs of a sweep: what one is, how a worker trains it, and the folder that keeps those that are finished.
+"""Runs of a sweep: their description, their training by workers, and the folder of finished runs.
 
-A worker, in whatever process or on whatever machine, gets a `Run`, reads the data once per process, and returns an
-`Outcome`; both can be pickled.
+A worker, in any process on any machine, gets a `Run`, reads the data once per process, and returns an `Outcome`. Both
+can be pickled.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ VERSIONS = {"fnet": fnet.__version__, "numpy": np.__version__}
 
 @container
 class Splits(NamedTuple):
-    """The data of a run: the rows to train on, those to compare runs on, and how the features are scaled."""
+    """The data of a run: training rows, validation rows, and the scaling of features and targets."""
 
     train: Dataset
     valid: Dataset
     standardizer: Standardizer
-    rmse_unit: float = 1.0  # of numbers, what they were divided by: what the RMSE of a network is multiplied by
+    rmse_unit: float = 1.0  # the divisor of the targets of a regression, which converts an RMSE to their unit
 
 
-# Reads the data, once per process. It can be pickled, and two that are equal read the same data.
+# A source reads the data, once per process. It can be pickled, and equal sources read the same data.
 Source: TypeAlias = Callable[[], Splits]
 
 
 @container
 class Run(NamedTuple):
-    """All that a worker needs to train a network.
+    """Everything that a worker needs to train a network.
 
-    Runs of one seed begin with one key, so that they differ by nothing but their configuration.
+    Runs with the same seed use the same key, so that they differ only in their configuration.
     """
 
     config: MLPConfig
@@ -62,30 +62,30 @@ class Run(NamedTuple):
     seed: int
     engine: str  # "numpy" or "numba"
     source: Source
-    fingerprint: str  # of the data, where the run was made
-    versions: dict[str, str]  # of fnet and NumPy there
+    fingerprint: str  # of the data, when the run was made
+    versions: dict[str, str]  # of fnet and NumPy, when the run was made
 
     @property
     def description(self) -> dict[str, Any]:
-        """All that decides the outcome, and nothing else, as JSON."""
+        """Everything that decides the outcome, as JSON."""
         network, training = dataclasses.asdict(self.config), dataclasses.asdict(self.train_config)
         parts = {"network": network, "training": training, "seed": self.seed, "engine": self.engine}
         return json.loads(json.dumps({**parts, "data": self.fingerprint, "versions": self.versions}))
 
     def path(self, folder: Path) -> Path:
-        """The file of its outcome in a folder."""
+        """The file of the outcome in a folder."""
         return folder / f"{content_hash(self.description)}.json"
 
 
 @container
 class Outcome(NamedTuple):
-    """A trained network on the validation rows, and how its training went."""
+    """The scores of a trained network on the validation rows, and the records of its training."""
 
     loss: float
     score: float  # accuracy, RMSE or coverage: see `fnet.metrics.score_name`
-    calibration_error: float | None  # of classes
+    calibration_error: float | None  # for classification
     parameters: int
-    confusion_matrix: list[list[int]]  # of classes, see `fnet.metrics.confusion_matrix`; else empty
+    confusion_matrix: list[list[int]]  # for classification, see `fnet.metrics.confusion_matrix`; otherwise empty
     records: list[EpochRecord]
 
     @property
@@ -95,14 +95,14 @@ class Outcome(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """The seconds of training."""
+        """The training time in seconds."""
         return sum(record.seconds for record in self.records)
 
 
 def make_run(
     source: Source, config: MLPConfig, train_config: TrainConfig, *, seed: int = 0, engine: str = "numpy"
 ) -> Run:
-    """The run that trains a network on the data of a source.
+    """Make a run that trains a network on the data of a source.
 
     Raises:
         ValueError: the configs do not match each other.
@@ -120,7 +120,7 @@ def _read(source: Source) -> tuple[Splits, str]:
 
 
 def content_hash(value: Any) -> str:
-    """16 hexadecimal digits that name plain data by their content.
+    """A hash of JSON data: 16 hexadecimal digits.
 
     >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
     True
@@ -133,8 +133,8 @@ def train(run: Run) -> Outcome:
     """Train a network and evaluate it on the validation rows.
 
     Raises:
-        RuntimeError: this process has other data or versions than the one that made the run.
-        ValueError, fnet.NonFiniteLossError: as `fnet.fit`, or a validation loss that is not finite.
+        RuntimeError: this process has different data or versions than the process that made the run.
+        ValueError, fnet.NonFiniteLossError: as for `fnet.fit`, or a validation loss is not finite.
     """
     (rows, valid, standardizer, unit), fingerprint = _read(run.source)
     if fingerprint != run.fingerprint:
@@ -158,7 +158,7 @@ def train(run: Run) -> Outcome:
 
 
 def estimate(run: Run, *, key: Key, limit: float = 0.1) -> float:
-    """About how many seconds a run takes, from one evaluation and a few steps, no more than `limit` seconds of them."""
+    """Estimate the seconds of a run from one evaluation and a few steps, which take at most about `limit` seconds."""
     (rows, valid, standardizer, _), _ = _read(run.source)
     config, train_config, transform = run.config, run.train_config, partial(fnet.standardize, standardizer)
     init_key, key = fnet.random.split(key)
@@ -173,7 +173,7 @@ def estimate(run: Run, *, key: Key, limit: float = 0.1) -> float:
             last = 0.0 if record.finished else record.seconds
             if len(steps) > 2 and time.perf_counter() - started > limit:
                 break
-    except fnet.NonFiniteLossError:  # then it is a short run
+    except fnet.NonFiniteLossError:  # the run is short
         return evaluation
     step = float(np.median(steps))  # the first may include a compilation
     return train_config.epochs * (step * math.ceil(len(rows.y) / train_config.batch_size) + evaluation)
@@ -185,9 +185,9 @@ def estimate(run: Run, *, key: Key, limit: float = 0.1) -> float:
 def run_all(
     runs: Sequence[Run], names: Sequence[str], pool: Pool, folder: Path, *, quiet: bool = True
 ) -> list[Outcome | Failure]:
-    """The outcome of each run, from its file in the folder or from a worker; equal runs are trained once.
+    """The outcome of each run, from its file in the folder or from a worker. Equal runs are trained once.
 
-    Unless `quiet`, a line is printed for each run that finishes, with its name.
+    Unless `quiet`, a line with its name is printed for each run that finishes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [run.path(folder) for run in runs]
@@ -221,7 +221,7 @@ def _save(path: Path, run: Run, outcome: Outcome) -> None:
 
 
 def _load(path: Path, run: Run) -> Outcome | None:
-    """The outcome in a file; None where there is no file, or a damaged one, which is named on standard error."""
+    """Load the outcome in a file; None if the file does not exist or is damaged, which is reported."""
     try:
         content = json.loads(path.read_bytes())
         sha256 = content.pop("sha256")
@@ -232,5 +232,5 @@ def _load(path: Path, run: Run) -> Outcome | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    print(f"{path} is damaged: its run is made again", file=sys.stderr)
+    print(f"{path} is damaged: the run is repeated", file=sys.stderr)
     return None

@@ -1,6 +1,6 @@
-"""Search spaces: the values that each name can take, as text, and the combinations that are tried.
+"""Search spaces: the values of each name, written as text, and their combinations.
 
-A combination is plain data, a mapping of names to values.
+A combination is a mapping from names to values.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from fnet.tree import container
 
 __all__ = ["Range", "Space", "grid", "parse_space", "parse_values", "random_search"]
 
-GRID_VALUES = 5  # of a range without a number of values
+GRID_VALUES = 5  # values of a range that does not give their number
 _RANGE = re.compile(r"([^:]+?)\.\.([^:]+)(:log)?(?::(\d+))?")
-DIGITS = 4  # significant digits of numbers drawn from a range: what is shown is what is run
+DIGITS = 4  # significant digits of numbers drawn from a range, so that the number shown is the one used
 
 
 @container
 class Range(NamedTuple):
-    """The numbers from low to high, both included; integers if both are."""
+    """The numbers from low to high, inclusive; integers if both are integers."""
 
     low: float
     high: float
-    log: bool = False  # evenly on a logarithmic scale
+    log: bool = False  # evenly distributed on a logarithmic scale
 
     def at(self, share: float, *, digits: int) -> float | int:
-        """The number at a share of the way from low to high; rounding does not leave the range."""
+        """The number at a fraction of the range, rounded within the range."""
         low, high = self.low, self.high
         number = low * (high / low) ** share if self.log else low + (high - low) * share
         return round(number) if self.integral else float(min(max(float(f"{number:.{digits}g}"), low), high))
@@ -47,17 +47,17 @@ Space: TypeAlias = Mapping[str, Values]
 
 
 def parse_space(specs: Sequence[str]) -> dict[str, Values]:
-    """A search space from texts `NAME=VALUES`.
+    """Parse a search space from texts `NAME=VALUES`.
 
-    VALUES is a list, `64,128,256`; a range with a number of values, `0.1..0.5:5`, or `1e-4..1e-2:log:5` for evenly
-    spaced logarithms; or a range without one, `1e-4..1e-2:log`, from which `random_search` draws and `grid` takes five
-    values. A value is an integer, a number, `true`, `false`, `none` or a word.
+    VALUES is a list, `64,128,256`, or a range. A range may give a number of values, `0.1..0.5:5`, or `1e-4..1e-2:log:5`
+    for logarithmic spacing. From a range without it, `1e-4..1e-2:log`, `random_search` draws numbers and `grid` takes
+    five. A value is an integer, a number, `true`, `false`, `none` or a word.
 
     >>> parse_space(["hidden=64,128", "learning_rate=1e-4..1e-2:log:3", "dropout=0..0.5"])
     {'hidden': (64, 128), 'learning_rate': (0.0001, 0.001, 0.01), 'dropout': Range(low=0, high=0.5, log=False)}
 
     Raises:
-        ValueError: a text of another form, or a name that occurs twice.
+        ValueError: a text has another form, or a name occurs twice.
     """
     space: dict[str, Values] = {}
     for spec in specs:
@@ -71,10 +71,10 @@ def parse_space(specs: Sequence[str]) -> dict[str, Values]:
 
 
 def parse_values(name: str, text: str) -> Values:
-    """The right side of a text of `parse_space`.
+    """Parse the values of a name, see `parse_space`.
 
     Raises:
-        ValueError: not values; names what they are of.
+        ValueError: the text is not a list or a range.
     """
     if ".." not in text:
         values = tuple(_value(part.strip()) for part in text.split(","))
@@ -96,7 +96,7 @@ def parse_values(name: str, text: str) -> Values:
 
 
 def grid(space: Space) -> list[dict[str, Any]]:
-    """All combinations of the values, the last name changing fastest; five evenly spaced values of each range.
+    """All combinations of the values, the last name varying fastest. A range gives five evenly spaced values.
 
     >>> grid({"a": (1, 2), "b": ("x", "y")})[1]
     {'a': 1, 'b': 'y'}
@@ -106,16 +106,16 @@ def grid(space: Space) -> list[dict[str, Any]]:
 
 
 def random_search(key: Key, space: Space, num: int) -> list[dict[str, Any]]:
-    """`num` different combinations, each value drawn uniformly from its list or range: Bergstra & Bengio (2012).
+    """`num` distinct combinations, each value drawn uniformly from its list or range: Bergstra & Bengio (2012).
 
     Numbers from a range are rounded to four significant digits, unless they are integers.
 
     Raises:
-        ValueError: there are not so many combinations.
+        ValueError: there are fewer combinations.
     """
     for name, values in space.items():
         if not isinstance(values, Range) and len(values) == 0:
-            raise ValueError(f"there are no values to draw {name} from")
+            raise ValueError(f"{name} has no values to draw from")
     drawn: dict[str, dict[str, Any]] = {}
     for draw in range(100 * num):
         if len(drawn) == num:
@@ -124,7 +124,7 @@ def random_search(key: Key, space: Space, num: int) -> list[dict[str, Any]]:
         combination = {name: _draw(values, unit) for (name, values), unit in zip(space.items(), units, strict=True)}
         drawn.setdefault(repr(combination), combination)
     if len(drawn) < num:
-        raise ValueError(f"the search space has too few combinations for {num} different ones; ask for fewer, or all")
+        raise ValueError(f"the search space has fewer than {num} distinct combinations; ask for fewer, or for all")
     return list(drawn.values())
 
 
@@ -149,5 +149,5 @@ def _draw(values: Values, unit: float) -> Any:
 
 
 def _spaced(values: Range, number: int) -> tuple[float | int, ...]:
-    """Numbers from low to high; fewer where neighbouring integers would be the same."""
+    """Evenly spaced numbers from low to high, without repeated integers."""
     return tuple(dict.fromkeys(values.at(i / (number - 1), digits=12) for i in range(number)))

@@ -1,4 +1,4 @@
-"""Training: its configuration, the single step, the loop over epochs, and evaluation."""
+"""Training: configuration, the training step, the loop over epochs, and evaluation."""
 
 from fnet.training.config import OPTIMIZERS, SCHEDULES, TrainConfig, example_weights, learning_rate_schedule
 from fnet.training.evaluation import Evaluation, evaluate, recompute_state

@@ -1,4 +1,4 @@
-"""How to train, as data: the optimizer, its schedule, the weights of the examples, and the regularizers of a run."""
+"""The training configuration: optimizer, schedule, weights of the examples, and regularization."""
 
 from __future__ import annotations
 
@@ -18,42 +18,41 @@ __all__ = ["OPTIMIZERS", "SCHEDULES", "TrainConfig", "example_weights", "learnin
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "warmup_cosine", "onecycle")
-_OPTIONAL = ("total_steps", "clip_norm", "patience")  # numbers that may be None
+_OPTIONAL = ("total_steps", "clip_norm", "patience")  # fields that may be None
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. The defaults are those of Chen & Wu's best model (Table I).
+    """The training configuration. The defaults are those of Chen & Wu's best model (Table I).
 
     >>> TrainConfig(optimizer="sgd", learning_rate=0.1).momentum
     0.9
 
     Args:
-        epochs: how often every example is seen.
-        batch_size: examples a step. The last batch of an epoch is what is left, at least 2 with batch norm, which few
-            of serve badly: `fnet.data.even_batch_size` is a size that leaves many.
+        epochs: the number of passes over the examples.
+        batch_size: the number of examples per step. The last batch of an epoch has the remaining examples, at least 2
+            with batch norm, whose statistics are then noisy; `fnet.data.even_batch_size` avoids small last batches.
         optimizer: "adam" or "sgd".
-        learning_rate: of every step, or the peak of the schedule.
+        learning_rate: the learning rate of every step, or the peak of the schedule.
         schedule: "constant", "cosine", "warmup_cosine" or "onecycle"; see `fnet.schedules`.
-        warmup: the share of steps before the peak, of "warmup_cosine" and "onecycle".
-        total_steps: the length of the schedule in steps; None: all epochs, which `fit` knows.
-        momentum: of SGD.
-        nesterov: whether the momentum of SGD is Nesterov's.
-        b1, b2, eps, bias_correction: of Adam; see `fnet.adam_update`.
-        weight_decay: decoupled; the share of the learning rate by which parameters shrink in a step.
-        decay_weights_only: leaves out biases and the scales of batch norms.
-        clip_norm: the largest norm of the gradients; None: any.
+        warmup: the fraction of steps before the peak of "warmup_cosine" and "onecycle".
+        total_steps: the length of the schedule in steps; None means all epochs of `fit`.
+        momentum: the momentum of SGD.
+        nesterov: whether SGD uses Nesterov momentum.
+        b1, b2, eps, bias_correction: parameters of Adam, see `fnet.adam_update`.
+        weight_decay: decoupled weight decay; a step shrinks parameters by `learning_rate * weight_decay`.
+        decay_weights_only: exclude biases and the scales of batch norms from weight decay.
+        clip_norm: the largest global norm of the gradients; None disables clipping.
         label_smoothing: see `fnet.losses.label_targets`.
-        class_weight: one weight for each class, or "balanced"; see `example_weights`. None: all 1.
-        input_noise: the standard deviation of Gaussian noise on the features, in their unit.
-        recompute_statistics: at the end of an epoch, batch-norm statistics from the parameters as they are; see
-            `recompute_state`.
+        class_weight: a weight for each class, or "balanced", see `example_weights`; None means equal weights.
+        input_noise: the standard deviation of Gaussian noise that is added to the features.
+        recompute_statistics: recompute the batch-norm statistics at the end of each epoch, see `recompute_state`.
         keep: which parameters `final_model` returns: "last", or "best" on the validation data.
-        monitor: what is best: the lowest "loss", or the highest "accuracy".
-        patience: stop after so many epochs without improvement on the validation data; None: never.
+        monitor: what defines the best epoch: the lowest "loss" or the highest "accuracy".
+        patience: stop after this many epochs without improvement on the validation data; None disables it.
 
     Raises:
-        TypeError, ValueError: a value that is not allowed; says what is.
+        TypeError, ValueError: a value is not allowed; the message says what is.
     """
 
     epochs: int = 25
@@ -120,8 +119,7 @@ class TrainConfig:
             if not isinstance(value, Real) or not low <= float(value) < high:
                 hint = '; a schedule is chosen by name, as in schedule="cosine"' if callable(value) else ""
                 raise ValueError(f"{name} must be {allowed}; got {value!r}{hint}")
-            # A scalar of NumPy would compute in float64 where a number computes in float32: other bits than the same
-            # config has when it comes back from JSON.
+            # A NumPy scalar would promote float32, so that the same config from JSON would give other bits.
             object.__setattr__(self, name, float(value))
         if self.schedule == "onecycle" and self.warmup == 0:
             raise ValueError('warmup must be above 0 with schedule="onecycle"; got 0')
@@ -156,10 +154,10 @@ def check_pair(config: MLPConfig, train_config: TrainConfig) -> None:
 
 
 def learning_rate_schedule(train_config: TrainConfig) -> Schedule:
-    """The learning rate as a function of the number of steps made.
+    """The learning rate as a function of the number of steps so far.
 
     Raises:
-        ValueError: a schedule without its length, `total_steps`.
+        ValueError: the schedule needs `total_steps`.
     """
     peak, steps = train_config.learning_rate, train_config.total_steps
     if train_config.schedule == "constant":
@@ -185,14 +183,14 @@ def example_weights(
     num_classes: int,
     sample_weight: npt.ArrayLike | None = None,
 ) -> Array | None:
-    """`[rows]` weights of the examples: sample_weight times the weight of the class; None where all are equal.
+    """The weights of the examples, `[rows]`: sample_weight times the weight of the class; None if all are equal.
 
-    "balanced" weighs a class by `rows / (num_classes * rows in the class)`, where a row counts by its sample_weight:
-    King & Zeng (2001).
+    "balanced" gives a class the weight `rows / (num_classes * rows in the class)`, where rows are counted by their
+    sample_weight: King & Zeng (2001).
 
     Raises:
         TypeError: sample_weight is a masked array.
-        ValueError: not one weight for each class or example, or a weight that is negative or not finite.
+        ValueError: the number of weights is wrong, or a weight is negative or not finite.
     """
     weights = None
     if sample_weight is not None:

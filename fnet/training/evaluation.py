@@ -1,4 +1,4 @@
-"""Passes through a data set that train nothing: evaluation, and batch-norm statistics."""
+"""Evaluation on a data set, and recomputation of batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fnet.training.examples import Transform, check_dataset
 
 __all__ = ["Evaluation", "evaluate", "recompute_state"]
 
-CHUNK = 2**20  # elements of the widest layer evaluated at a time
+CHUNK = 2**20  # elements of the widest layer per chunk of rows
 
 
 @tree.container
 class Evaluation(NamedTuple):
-    """How a model does on a data set."""
+    """The result of an evaluation."""
 
     loss: float  # mean over the rows
     score: float  # accuracy, RMSE or coverage: see `fnet.metrics.score_name`
@@ -37,11 +37,11 @@ def evaluate(
     """Loss, score and logits on a data set, in inference mode.
 
     Args:
-        transform: applied to the features, a chunk of rows at a time, such as
+        transform: a function of the features of a chunk of rows, such as
             `functools.partial(fnet.standardize, standardizer)`.
 
     Raises:
-        TypeError, ValueError: data, params or state that do not match.
+        TypeError, ValueError: the data, params or state do not match the config.
     """
     check_dataset("dataset", config, dataset)
     rows = len(dataset.x)
@@ -60,16 +60,16 @@ def evaluate(
 
 
 def recompute_state(config: MLPConfig, params: Params, x: Array) -> State:
-    """The batch-norm state of given parameters: the statistics of all rows of x as one batch, without dropout.
+    """Recompute the batch-norm state: the statistics of all rows of x as one batch, without dropout.
 
-    The running statistics are those of the last steps, while the parameters changed: Izmailov et al. (2018), section
+    Running statistics, in contrast, average over steps in which the parameters changed: Izmailov et al. (2018), section
     3.2.
 
     Args:
-        x: `[rows, features]`, at least two rows; held in memory at the widest layer.
+        x: `[rows, features]`, at least two rows. The activations of all rows are held in memory.
 
     Raises:
-        TypeError, ValueError: x or params that do not match.
+        TypeError, ValueError: x or params do not match the config.
     """
     check_params(config, params, param_shapes(config)[1])
     h, state = mlp.check_features(config, x), list[BatchNormState]()

@@ -1,4 +1,4 @@
-"""The examples that a run is trained on: checked, weighted, and gathered into batches."""
+"""The training examples of a run: checks, weights, and batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Transform: TypeAlias = Callable[[Array], Array]
 
 @container
 class Examples(NamedTuple):
-    """The training examples, for batches."""
+    """Checked training examples."""
 
     x: Array  # [rows, features]
     targets: Array  # [rows] labels or [rows, targets] numbers
@@ -34,7 +34,7 @@ class Examples(NamedTuple):
     dtype: str
 
     def batch(self, rows: npt.NDArray[np.intp], *, shared: bool = True) -> tuple[Array, Array, Array | None]:
-        """Features, targets, and weights in the mean loss, of those rows of a batch that this process computes."""
+        """Features, targets, and weights in the mean loss, for the rows of a batch that this process computes."""
         own = self.processes.own(len(rows)) if shared and self.processes.size > 1 else slice(None)
         mine = rows[own]
         x = data.gather(self.x, mine)
@@ -46,7 +46,7 @@ class Examples(NamedTuple):
         if self.weights is not None:
             weights = mlp.mean_weights(self.weights.take(rows), len(rows), self.dtype)[own]
         x = np.ascontiguousarray(x, self.dtype)
-        if not np.isfinite(np.vdot(x, x)):  # one product, the fastest look at all of them; it may overflow
+        if not np.isfinite(np.vdot(x, x)):  # the fastest test, which may overflow
             _check_finite(x, mine)
         return x, self.targets.take(mine, axis=0), weights
 
@@ -60,10 +60,10 @@ def training_examples(
     processes: Processes,
     min_size: int,
 ) -> Examples:
-    """The examples of a data set, checked.
+    """Check a data set and its weights.
 
     Raises:
-        TypeError, ValueError: data or weights that do not match; fewer than `min_size` examples, or a single class.
+        TypeError, ValueError: the data or weights do not match; there are fewer than `min_size` examples or 2 classes.
     """
     targets = checked_targets("train", config, train)
     weights = example_weights(train_config, targets, config.num_outputs, sample_weight)
@@ -77,7 +77,7 @@ def training_examples(
 
 
 def checked_targets(name: str, config: MLPConfig, dataset: Dataset) -> Array:
-    """Labels `[rows]`, or numbers `[rows, targets]`, of a data set that fits the config."""
+    """Labels `[rows]` or numbers `[rows, targets]` of a data set, after checking that it matches the config."""
     check_dataset(name, config, dataset)
     if config.loss == "cross_entropy":
         return losses.check_labels(dataset.y, config.num_outputs).astype(np.intp, copy=False)
@@ -85,7 +85,7 @@ def checked_targets(name: str, config: MLPConfig, dataset: Dataset) -> Array:
 
 
 def check_dataset(name: str, config: MLPConfig, dataset: Dataset) -> None:
-    """Raise a TypeError or ValueError where the types and shapes of a data set do not match the config."""
+    """Raise a TypeError or ValueError if the types and shapes of a data set do not match the config."""
     if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{name} must be a Dataset, not {type(dataset).__name__}: fnet.Dataset(x, y) makes one")
     for part, array in (("x", dataset.x), ("y", dataset.y)):
@@ -106,7 +106,7 @@ def check_dataset(name: str, config: MLPConfig, dataset: Dataset) -> None:
 
 
 def _check_finite(x: Array, rows: npt.NDArray[np.intp]) -> None:
-    """Raise a ValueError that names the row of the data set where the features of a batch are not finite."""
+    """Raise a ValueError that names the row of the data set if the features of a batch are not finite."""
     for i, column in np.argwhere(~np.isfinite(x)):
         raise ValueError(
             f"x must be finite, but row {rows[i]} of the training data has {x[i, column]} in column {column}"

@@ -1,7 +1,8 @@
 """Training as a generator of epochs, and as one call.
 
-Everything that a run needs to go on is in `TrainState`, one pytree. The order of the examples is a function of (key,
-epoch) and the noise of a step one of (key, step), so a run that stops at any step goes on as if it had not.
+Everything that a run needs to continue is in `TrainState`, one pytree. The order of the examples is a function of (key,
+epoch), and the noise of a step a function of (key, step). A run that stops at any step therefore continues to the same
+bits.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from fnet.tree import container
 
 __all__ = ["EpochRecord", "check_configs", "final_model", "fit", "is_finished", "run"]
 
-STATISTICS_ROWS = 8192  # examples from which batch-norm statistics are recomputed
+STATISTICS_ROWS = 8192  # examples for recomputing batch-norm statistics
 
 
 @container
@@ -46,27 +47,27 @@ class EpochRecord(NamedTuple):
     """The metrics of an epoch; partial unless `finished`."""
 
     epoch: int  # from 1
-    step: int  # steps made in the whole run
+    step: int  # steps of the whole run so far
     finished: bool
     learning_rate: float  # of the last step
     train_loss: float  # mean over the epoch's examples, in training mode, while parameters change
     train_score: float  # accuracy, RMSE or coverage: see `fnet.metrics.score_name`
     valid_loss: float | None
     valid_score: float | None
-    seconds: float  # of training in this epoch, without evaluation, since the process started
+    seconds: float  # training time of this epoch in this process, without evaluation
 
     @property
     def train_accuracy(self) -> float:
-        """The score of a classifier in training."""
+        """The training score of a classifier."""
         return self.train_score
 
     @property
     def valid_accuracy(self) -> float | None:
-        """The score of a classifier on the validation data."""
+        """The validation score of a classifier."""
         return self.valid_score
 
     def in_unit(self, unit: float) -> EpochRecord:
-        """The record with its scores multiplied by a unit, such as an RMSE by what the targets were divided by."""
+        """The record with its scores multiplied by a unit, such as the divisor of scaled targets for an RMSE."""
         valid = None if self.valid_score is None else unit * self.valid_score
         return self._replace(train_score=unit * self.train_score, valid_score=valid)
 
@@ -82,9 +83,9 @@ def run(
     transform: Transform | None = None,
     sample_weight: npt.ArrayLike | None = None,
 ) -> tuple[Params, State, list[EpochRecord]]:
-    """Train to the end: the parameters and the batch-norm state of `final_model`, and the record of each epoch.
+    """Train to the end; return the parameters and the batch-norm state of `final_model`, and the epoch records.
 
-    The arguments and errors are those of `fit`.
+    Arguments and errors are those of `fit`.
 
     >>> train, test = data.digits()
     >>> config, train_config = MLPConfig(sizes=(64, 32, 10)), TrainConfig(epochs=2)
@@ -119,27 +120,27 @@ def fit(
 ) -> Iterator[tuple[TrainState, EpochRecord]]:
     """Train, and yield the state and a record after each epoch.
 
-    A yielded state is a copy. Given back as `train_state` it goes on from there, to the same bits, in the middle of an
-    epoch too.
+    A yielded state is a copy. Passed as `train_state`, it continues the run to the same bits, even from the middle of
+    an epoch.
 
     Args:
-        config, train_config: the architecture, and how to train it.
-        train, valid: the data; validation data are only evaluated, once an epoch.
-        key: decides the initial parameters, the order of the examples, all noise, and from which examples batch-norm
-            statistics are recomputed.
-        train_state: where to begin; None: `init_train_state`.
-        engine: "numpy"; "numba", which is compiled and needs the extra `fast`; or "auto", Numba where it is installed.
+        config, train_config: the architecture and the training configuration.
+        train, valid: the data. Validation data are only evaluated, once per epoch.
+        key: decides the initial parameters, the order of the examples, all noise, and the examples for recomputing
+            batch-norm statistics.
+        train_state: the state to start from; None calls `init_train_state`.
+        engine: "numpy"; "numba", which is compiled and needs the extra `fast`; or "auto", Numba if it is installed.
             The two agree to rounding.
-        transform: applied to the features of each batch, such as `functools.partial(fnet.standardize, standardizer)`.
-        sample_weight: `[rows]` of train, not negative; rows of weight 0 are left out.
-        yield_every: yield also after this many steps, with a record that is not `finished`.
-        stop: called after each step; once it returns True, `fit` yields the state as it is and returns.
-        processes: those that share each batch; see `fnet.engine.Processes`. None: this one alone.
+        transform: a function of the features of a batch, such as `functools.partial(fnet.standardize, standardizer)`.
+        sample_weight: weights of the training rows, `[rows]`, not negative; rows with weight 0 are left out.
+        yield_every: also yield after every N steps, with a record that is not `finished`.
+        stop: a function that is called after each step; when it returns True, `fit` yields the state and returns.
+        processes: the processes that share each batch, see `fnet.engine.Processes`; None for a single process.
 
     Raises:
-        NonFiniteLossError: the loss is infinite or not a number; `train_state` in it is the last good state.
-        TypeError, ValueError: data or a train_state that do not match the configs, before the first step; features that
-            are not finite, when their batch comes; at the start of an epoch, a mapped file that has become shorter.
+        NonFiniteLossError: the loss is infinite or not a number; its `train_state` is the last good state.
+        TypeError, ValueError: before the first step, data or train_state do not match the configs; in a step, features
+            are not finite; at the start of an epoch, a memory-mapped file was truncated.
         ImportError: the engine is not installed.
     """
     check_configs(config, train_config)
@@ -189,7 +190,7 @@ def fit(
 
     def epochs(train_state: TrainState) -> Iterator[tuple[TrainState, EpochRecord]]:
         rate = learning_rate_schedule(train_config)
-        # At random: the data may be sorted.
+        # Random rows, since the data may be sorted.
         statistics_rows = examples.used[random.permutation(statistics_key, len(examples.used))[:STATISTICS_ROWS]]
         stopping = False
         while not stopping and not is_finished(train_state, train_config):
@@ -203,7 +204,7 @@ def fit(
                 train_state = train_state._replace(totals=NO_TOTALS)
             while position < len(slices):
                 started = time.perf_counter()
-                with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found in the loss
+                with np.errstate(over="ignore", invalid="ignore"):  # overflow is detected in the loss
                     train_state, position, stopping = steps(train_state, order, position)
                 seconds += time.perf_counter() - started
                 if position < len(slices):
@@ -226,7 +227,7 @@ def fit(
 
 
 def is_finished(train_state: TrainState, train_config: TrainConfig) -> bool:
-    """Whether all epochs are done, or none has improved for as many as `patience` allows."""
+    """Whether all epochs are done, or `patience` epochs have passed without improvement."""
     epoch, best, patience = int(train_state.epoch), train_state.best, train_config.patience
     if patience is not None and best is not None and epoch - int(best.epoch) >= patience:
         return True
@@ -234,7 +235,7 @@ def is_finished(train_state: TrainState, train_config: TrainConfig) -> bool:
 
 
 def final_model(train_state: TrainState, train_config: TrainConfig) -> tuple[Params, State]:
-    """The parameters and batch-norm state that the run is for: the best or the last, as configured."""
+    """The parameters and batch-norm state that are the result of a run: the best or the last, as configured."""
     if train_config.keep == "best" and train_state.best is not None and train_state.best.epoch:
         return train_state.best.params, train_state.best.state
     return train_state.params, train_state.state
@@ -270,7 +271,7 @@ def _keep_best(train_config: TrainConfig, train_state: TrainState, evaluation: E
 
 
 def check_configs(config: MLPConfig, train_config: TrainConfig) -> None:
-    """Raise a TypeError or ValueError where the two do not match each other."""
+    """Raise a TypeError or ValueError if the two configurations do not match."""
     check_pair(config, train_config)
     if config.batch_norm and config.hidden_sizes and train_config.batch_size < 2:
         raise ValueError("batch norm needs batches of at least 2 examples; got batch_size=1")
@@ -287,7 +288,7 @@ def _check_train_state(
 ) -> None:
     if not isinstance(train_state, TrainState):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
-            f"train_state must be a TrainState, as fit yields it, not {type(train_state).__name__}; for "
+            f"train_state must be a TrainState from fit, not {type(train_state).__name__}; for "
             "parameters alone: init_train_state(key, config, train_config)._replace(params=…, state=…)"
         )
     check_params(config, train_state.params, train_state.state)
@@ -297,9 +298,9 @@ def _check_train_state(
     step, epoch = int(train_state.step), int(train_state.epoch)
     if not 0 <= step - epoch * steps_per_epoch <= steps_per_epoch:
         raise ValueError(
-            f"train_state has made {step} steps in {epoch} epochs, but here an epoch has {steps_per_epoch}: it was "
-            "trained with another batch_size, or on other data. To train its parameters anew, put them into a new one: "
+            f"train_state has {step} steps in {epoch} epochs, but an epoch here has {steps_per_epoch}: it was trained "
+            "with another batch_size or on other data. To train its parameters further, put them into a new state: "
             "init_train_state(key, config, train_config)._replace(params=…, state=…)"
         )
     if train_config.tracks_best and train_state.best is None:
-        raise ValueError('keep="best" and patience need a train_state that init_train_state has made with them')
+        raise ValueError('keep="best" and patience need a train_state that was initialized with them')

@@ -1,4 +1,4 @@
-"""One step of training: the state of a run as one pytree, and the pure function that updates it."""
+"""One training step: the state of a run as one pytree, and the pure function that updates it."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ class Best(NamedTuple):
 
     params: Params
     state: State
-    value: np.float64  # the monitored one, negative where higher is better
-    epoch: np.int64  # 0: none yet
+    value: np.float64  # the monitored value, negated if higher is better
+    epoch: np.int64  # 0 before the first
 
 
 @tree.container
 class TrainState(NamedTuple):
-    """Everything that a run needs to go on, in one pytree."""
+    """Everything that a run needs to continue, as one pytree."""
 
     params: Params
     state: State
     opt_state: AdamState | SGDState  # of params
-    best: Best | None  # where the train_config asks for it
+    best: Best | None  # if the train_config needs it
     totals: Totals
     step: np.int64  # steps made
     epoch: np.int64  # epochs finished
@@ -84,10 +84,10 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | None = None) -> TrainState:
-    """The state before the first step, with parameters from `fnet.init(key, config)`.
+    """The initial state, with parameters from `fnet.init(key, config)`.
 
     Raises:
-        TypeError, ValueError: the two configs do not go together.
+        TypeError, ValueError: the two configurations do not match.
     """
     train_config = train_config or TrainConfig()
     check_pair(config, train_config)
@@ -97,7 +97,7 @@ def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | No
 
 
 def train_state_shapes(config: MLPConfig, train_config: TrainConfig) -> TrainState:
-    """A state with the right shapes and dtypes, all 0 and without memory: for `fnet.checkpoint.load`."""
+    """A template with the shapes and dtypes of a state, for `fnet.checkpoint.load`; its arrays take no memory."""
     zeros, state = params.param_shapes(config)
     count = np.int64(0)
     opt_state = AdamState(count, zeros, zeros) if train_config.optimizer == "adam" else SGDState(count, zeros)
@@ -131,22 +131,23 @@ def train_step(
     """One update of the parameters from one batch: loss and gradients, clipping, update.
 
     Args:
-        config, train_config: the architecture, and how to train it.
-        train_state: from `init_train_state` or the last step.
-        x, y: the batch: features `[batch, features]`, and labels `[batch]` or numbers `[batch]` or `[batch, targets]`.
-        key: for dropout and noise; a new one for each step.
+        config, train_config: the architecture and the training configuration.
+        train_state: from `init_train_state` or the previous step.
+        x: features, `[batch, features]`.
+        y: labels `[batch]`, or numbers `[batch]` or `[batch, targets]`.
+        key: the key for dropout and noise, a new one for each step.
         sample_weight: `[batch]`, not negative.
 
     Raises:
-        NonFiniteLossError: the loss is infinite or not a number; nothing is updated then.
-        TypeError, ValueError: as `fnet.loss_and_grads`; a state that another train_config made.
+        NonFiniteLossError: the loss is infinite or not a number; the error has the state before the step.
+        TypeError, ValueError: as for `fnet.loss_and_grads`; or the state was made for another optimizer.
     """
     check_pair(config, train_config)
     check_opt_state(train_config, train_state)
     if train_config.input_noise:
         noise_key, key = random.split(key)
         x = nn.gaussian_noise(noise_key, mlp.check_features(config, x), train_config.input_noise)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found in the loss
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is detected in the loss
         (loss, aux), grads = mlp.loss_and_grads(
             config,
             train_state.params,

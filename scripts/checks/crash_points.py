@@ -1,9 +1,10 @@
-"""Replace a finished run by another, which dies before its first change of a file, its second, and so on to its end.
+"""Overwrite a finished run, and let the new run die before its first change of a file, before its second, and so on.
 
     python scripts/checks/crash_points.py
 
-After each death the folder must hold the old run or the new one, whole, or go on with `--resume` to the bytes of one of
-them, with nothing of the other beside it. Prints how often each was the case. Needs `fork`, so not for Windows.
+After each death, the folder must hold the complete old run or the complete new run, or `--resume` must finish one of
+them with its bytes, without files of the other. The program prints how often each case occurred. It needs `fork`, which
+Windows does not have.
 """
 
 import collections
@@ -19,12 +20,12 @@ from fnet.cli.main import main as fnet
 
 SMALL = ["train", "--hidden", "4", "--epochs", "1", "--engine", "numpy", "--quiet", "--no-pictures"]
 JOBS = {"old": [*SMALL, "--ensemble", "2"], "new": [*SMALL, "--seed", "1"]}
-CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.utime")  # and the making of a file
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.utime")  # and the creation of a file
 
 
 def main() -> int:
     found: collections.Counter[str] = collections.Counter()
-    os.fsync = lambda fd: None  # a process dies here, and not the machine
+    os.fsync = lambda fd: None  # only the process dies, not the machine
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for job, command in JOBS.items():
@@ -43,7 +44,7 @@ def main() -> int:
 
 
 def train(job: str, option: str, out: Path, *, dies_before: int = 0) -> int:
-    """The exit code of a run in a process of its own, which dies before its nth change of a file."""
+    """The exit code of a run in a separate process, which dies before its nth change of a file."""
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     changes = 0
@@ -61,7 +62,7 @@ def train(job: str, option: str, out: Path, *, dies_before: int = 0) -> int:
 
 
 def state(folder: Path, out: Path) -> str:
-    """What became of the folder of the old run."""
+    """The state of the folder of the old run."""
     how = "is whole" if (out / "metrics.json").exists() else "goes on"
     for job in ("new", "old"):
         if how == "goes on" and train(job, "--resume", out):
@@ -72,7 +73,7 @@ def state(folder: Path, out: Path) -> str:
 
 
 def holds(out: Path, reference: Path) -> bool:
-    """Whether a folder holds the run of another, and nothing else but a lock and what the dead were writing."""
+    """Whether a folder holds the run of another folder, and nothing else except a lock and temporary files."""
     names = [
         {path.relative_to(folder) for path in folder.rglob("[!.]*") if path.is_file()} for folder in (out, reference)
     ]

@@ -1,11 +1,10 @@
-"""Read many damaged and hostile files of each format: only documented errors may come, quickly, in little memory.
+"""Read many damaged and hostile files of each format; only documented errors may occur, quickly and in little memory.
 
     python scripts/checks/fuzz_readers.py --count 10000
 
-Most are good files with flipped bits, cuts, spliced pieces and random numbers. Those called "sealed" have valid
-checksums: their metadata and arrays are mutated, then sealed again. Models that can be read are asked to predict.
-Prints how the reading of each format went; exits with 1 if an error is of another kind, or a read takes over a second
-or over 64 MB beyond the size of its file.
+Most are good files with flipped bits, cuts, spliced pieces and random numbers. In formats called "sealed", metadata and
+arrays are changed and the checksums are valid. Models that can be read predict. The program prints a line per format,
+and exits with 1 if there is another error, or if a read takes over a second or over 64 MB beyond the size of the file.
 """
 
 import argparse
@@ -32,7 +31,7 @@ from fnet.model import Model
 
 DOCUMENTED = (ValueError, TypeError, OSError)
 CLEAR = Path("/proc/self/clear_refs")
-SECONDS, MEGABYTES = 1.0, 64  # limits of a read; the memory is beyond the file's size
+SECONDS, MEGABYTES = 1.0, 64  # limits of a read; the memory excludes the size of the file
 
 
 class Format(NamedTuple):
@@ -48,9 +47,9 @@ class Format(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How the reading of one format went."""
+    """The results for one format."""
 
-    read: int  # files that could be read, as where a bit means nothing
+    read: int  # files that could be read, as when a changed bit does not matter
     errors: dict[str, int]  # documented errors, by kind
     wrong: list[str]  # other errors
     slowest: float  # seconds
@@ -82,7 +81,7 @@ def main(formats: dict[str, Format], description: str | None) -> int:
 
 
 def formats() -> dict[str, Format]:
-    """All formats, with small good files to start from."""
+    """All formats, with small good files as templates."""
     x, y = np.arange(40, dtype=np.float32).reshape(10, 4), np.arange(10) % 2
     config = fnet.MLPConfig(sizes=(4, 3, 2))
     member = fnet.init(fnet.random.key(0), config)
@@ -193,7 +192,7 @@ def fuzz(form: Format, count: int, seed: int) -> Outcome:
 
 
 def reset_peak_memory() -> float:
-    """The resident memory now, in MB; that of `peak_memory` from here on. Linux alone; elsewhere it is never reset."""
+    """Reset `peak_memory` to the present resident memory, in MB, and return it; only Linux can reset it."""
     if CLEAR.exists():
         CLEAR.write_text("5")
     return peak_memory()

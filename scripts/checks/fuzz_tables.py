@@ -1,11 +1,11 @@
-"""Read many strange and damaged tables: only documented errors may come, quickly, in little memory.
+"""Read many strange and damaged tables; only documented errors may occur, quickly and in little memory.
 
     python scripts/checks/fuzz_tables.py --count 10000
 
-The tables have cells, delimiters, quotes and headers of every kind, then flipped bits, cuts and spliced pieces; those
-in gzip are damaged before or after they are compressed, and some are bombs. Each that can be read goes all the way:
-target, encoder, features, back from JSON. Exits with 1 if an error is of another kind, a warning comes, features are
-not finite, or a file takes over a second or over 64 MB beyond its size.
+The tables have cells, delimiters, quotes and headers of all kinds, then flipped bits, cuts and spliced pieces. Those in
+gzip are damaged before or after compression, and some are bombs. A table that can be read is processed completely:
+target, encoder, features, encoder from JSON. The program exits with 1 if there is another error or a warning, features
+are not finite, or a file takes over a second or over 64 MB beyond its size.
 """
 
 import gzip
@@ -29,20 +29,20 @@ CELLS = (
 
 
 def go_all_the_way(path: Path) -> None:
-    """From a file to features and back, as training and then prediction do."""
+    """Process a table as in training, then as in prediction."""
     features, target = data.split_target(data.read_table(path))
     encoder = data.encoder_from_json(json.loads(json.dumps(data.encoder_to_json(data.fit_encoder(features)))))
     x, _ = data.encode(encoder, features)
     if not np.isfinite(x).all() or x.shape != (len(target.values), len(data.feature_names(encoder))):
-        raise AssertionError(f"features {x.shape} that are not finite, or of another number")
+        raise AssertionError(f"features {x.shape} are not finite, or their number is wrong")
     data.describe(features, target, encoder)
     again, _ = data.encode(encoder, data.read_table(path, target=target.name, text=data.text_columns(encoder)))
     if not np.array_equal(again, x):
-        raise AssertionError("other features at prediction than in training")
+        raise AssertionError("prediction has other features than training")
 
 
 def table(chance: random.Random) -> bytes:
-    """A table with a few strange cells, in one way of writing or another."""
+    """A table with a few strange cells in a random format."""
     width, rows = (
         chance.choice((2, 3, 3, 5, 9)),
         chance.choice((2, 5, 20, 60)) if chance.random() < 0.9 else chance.randrange(3),
@@ -81,7 +81,7 @@ def damaged(chance: random.Random) -> bytes:
 
 
 def packed(chance: random.Random) -> bytes:
-    """A table in gzip, damaged before or after; or a bomb."""
+    """A table in gzip, damaged before or after compression, or a bomb."""
     match chance.randrange(50):
         case 0:
             return gzip.compress(chance.choice((b"1,2\n", b"0", b"\n", b'"', b"a,b\r\n", b",")) * (3 << 20), 6)

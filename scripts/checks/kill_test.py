@@ -1,9 +1,9 @@
-"""Kill training with SIGKILL at random moments, again and again, and compare what it writes with an undisturbed run.
+"""Kill training with SIGKILL at random moments, resume it, and compare the results with an undisturbed run.
 
     python scripts/checks/kill_test.py --kills 200
 
-A checkpoint is saved after each step, so that many of the kills happen during saving. After the last kill the run is
-left to finish; model, history, predictions, report and metrics (apart from seconds) must then have the same bytes.
+A checkpoint is saved after each step, so that many kills happen while it is saved. After the last kill, the run may
+finish. The model, history, predictions, report and metrics (except times) must have the same bytes.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="with each engine")
     parser.add_argument("--engine", nargs="+", choices=ENGINES, default=ENGINES)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="decides the moments")
     args = parser.parse_args(argv)
     failed = False
     for engine in args.engine:
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             steps = train_with_kills(parts, engine, args.kills, args.seed)
             different = differences(whole, parts)
         print(f"{engine}: {args.kills} kills; the newest checkpoints after them: step {', '.join(map(str, steps))}")
-        same = "every file has the same bytes as that of the undisturbed run"
+        same = "all files have the bytes of the undisturbed run"
         print(f"{engine}: " + ("different: " + ", ".join(different) if different else same), flush=True)
         failed |= bool(different)
     return int(failed)
@@ -47,10 +47,10 @@ def command(out: Path, engine: str) -> list[str]:
 
 
 def train_with_kills(out: Path, engine: str, kills: int, seed: int) -> list[int]:
-    """The same run, killed at random moments and resumed; the step of the newest checkpoint after each kill.
+    """Kill the run at random moments and resume it; return the step of the newest checkpoint after each kill.
 
-    Most kills come a random time after the first checkpoint that the process has saved, often in the middle of the
-    saving of a later one; every fourth kill comes earlier, while the process starts and loads.
+    Most kills come at a random time after the first checkpoint of the process, often while a later checkpoint is saved.
+    Every fourth kill comes earlier, while the process starts and loads.
     """
     chance = random.Random(seed)
     resume = [*command(out, engine), "--checkpoint-every", "1", "--resume"]

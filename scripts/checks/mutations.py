@@ -1,4 +1,4 @@
-"""Files that are damaged at random, and hostile ones whose checksums are right."""
+"""Files that are damaged at random, and hostile files with valid checksums."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from fnet.interop import safetensors
 
 
 def mutate(good: bytes, chance: random.Random, *, text: bool = False) -> bytes:
-    """A damaged copy of a file; of a text, with characters that have a meaning in tables."""
+    """A damaged copy of a file; with `text`, by characters that have a meaning in tables."""
     changed = bytearray(good)
     for _ in range(chance.choice((1, 1, 1, 2, 5))):
         at = chance.randrange(max(len(changed), 1))
@@ -29,13 +29,13 @@ def mutate(good: bytes, chance: random.Random, *, text: bool = False) -> bytes:
                 del changed[at:]
             case 3:  # a piece is missing
                 del changed[at : at + chance.randrange(1, 64)]
-            case 4:  # a piece stands in another place
+            case 4:  # a piece is copied to another place
                 other = chance.randrange(max(len(changed), 1))
                 changed[at:at] = changed[other : other + chance.randrange(1, 64)]
             case _ if text:  # a piece is repeated
                 times = int(10 ** chance.uniform(0, math.log10(2e4)))
                 changed[at:at] = changed[at : at + chance.randrange(1, 16)] * times
-            case _:  # a number is another one, small or huge
+            case _:  # a number becomes small or huge
                 size = chance.choice((1, 2, 4, 8))
                 value = chance.choice((0, 1, 2 ** (8 * size) - 1, 2 ** (8 * size - 1), chance.getrandbits(8 * size)))
                 changed[at : at + size] = value.to_bytes(size, "little")
@@ -47,7 +47,7 @@ NUMBERS = (0, 1, -1, 2, 5, 10**6, 2**31, 2**63, 10**400, 0.0, 0.5, 1e-300, 1e300
 
 
 def mutate_json(value: Any, chance: random.Random) -> bytes:
-    """JSON that is like that of a value, but for a few places."""
+    """The JSON of a value with a few random changes."""
     if chance.random() < 0.02:
         return chance.choice((b"", b"[]", b"1", b"null", b'"x"', b"[" * 100_000, b"{", b"\xff", b"9" * 10_000))
     for _ in range(chance.choice((0, 1, 1, 1, 2, 5))):
@@ -84,7 +84,7 @@ DTYPES = ("f4", "f8", ">f4", "f2", "c8", "c16", "i8", ">i8", "u1", "?", "U1", "U
 
 
 def mutate_arrays(arrays: Mapping[str, np.ndarray], chance: random.Random) -> dict[str, np.ndarray]:
-    """Named arrays like those given, but for a few."""
+    """Named arrays with a few random changes."""
     changed = dict(arrays)
     for _ in range(chance.choice((0, 0, 1, 1, 2, 5))):
         name = chance.choice(list(changed) or ["x"])
@@ -102,7 +102,7 @@ def mutate_arrays(arrays: Mapping[str, np.ndarray], chance: random.Random) -> di
 def mutate_array(array: np.ndarray, chance: random.Random) -> np.ndarray:
     match chance.randrange(8):
         case 0:
-            return array.astype(chance.choice(DTYPES[:-2]))  # NumPy 2.4 crashes where bytes become dates
+            return array.astype(chance.choice(DTYPES[:-2]))  # NumPy 2.4 crashes when it converts bytes to dates
         case 1:
             return np.frombuffer(array.tobytes() * 48, chance.choice(DTYPES))
         case 2:
@@ -117,7 +117,7 @@ def mutate_array(array: np.ndarray, chance: random.Random) -> np.ndarray:
 
 
 def hostile_npy(chance: random.Random) -> bytes:
-    """A `.npy` file with any header, and as much data as it declares, if that is little."""
+    """A `.npy` file with a random header and, if it is small, as much data as the header declares."""
     descr: Any = chance.choice(
         (*DTYPES, "<U0", "|S0", "|O", "|V8", "<U268435455", "|S2147483647", [("a", "<f8")], "(2,)f8", "q9", 7, None)
     )
@@ -139,7 +139,7 @@ def hostile_npy(chance: random.Random) -> bytes:
 
 
 def hostile_npz(arrays: Mapping[str, np.ndarray], chance: random.Random) -> bytes:
-    """An `.npz` file with other arrays than those given."""
+    """An `.npz` file with randomly changed arrays."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **mutate_arrays(arrays, chance))
     return buffer.getvalue()
@@ -150,7 +150,7 @@ OTHER_TYPES = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "BF16", "F4", "x")
 
 
 def hostile_safetensors(tensors: Mapping[str, np.ndarray], note: dict[str, Any], chance: random.Random) -> bytes:
-    """A file with other tensors and metadata, whose SHA-256 is right."""
+    """A file with randomly changed tensors and metadata, and a valid SHA-256."""
     names = {np.dtype(dtype): name for name, dtype in TYPES.items()}
     arrays = {name: array for name, array in mutate_arrays(tensors, chance).items() if array.dtype in names}
     text = mutate_json(note, chance)

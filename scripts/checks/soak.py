@@ -1,16 +1,16 @@
-"""Start `fnet train` again and again, many side by side, killed and out of disk at random: nothing is lost or mixed.
+"""Start many concurrent `fnet train`, kill them and fill the disk at random, and check that nothing is lost or mixed.
 
     python scripts/checks/soak.py --runs 20 --minutes 5
 
-A start goes on in a folder, or replaces what is there by another job, or tries that without leave, or names no folder.
-Of each four runs two share a folder, so that they often write to it at once, and one is on a small disk that is full at
-times (as root a tmpfs; otherwise no file may grow beyond some size, RLIMIT_FSIZE). Most starts end by a signal. What a
-start does is a function of the seed, the run and the number of the start; when it does so depends on the machine.
+A start resumes the run in a folder, overwrites it with another job, tries either without permission, or names no
+folder. Of every four runs, two share a folder, so that they often write to it at once, and one is on a small disk that
+is sometimes full (as root a tmpfs, otherwise a limit of the file size, RLIMIT_FSIZE). Most starts end by a signal. What
+a start does is a function of the seed, the run and the number of the start; its timing depends on the machine.
 
-A start may end finished, by its signal, or by the error that belongs to it. A finished run must have the bytes of an
-undisturbed one; a refused start must have changed nothing; one that goes on must not lose a saved step. In the end each
-folder must be finished, or `--resume` must finish it, with these bytes. Prints how often each end came; exits with 1 if
-one was wrong.
+A start may finish, end by its signal, or end with the expected error. A finished run must have the bytes of an
+undisturbed run, a refused start must change nothing, and a resumed run must not lose a saved step. Finally, each folder
+must be finished, or be finished by `--resume`, with these bytes. The program prints how often each end occurred, and
+exits with 1 if one was wrong.
 """
 
 import argparse
@@ -49,31 +49,31 @@ FULL = ["No space left on device", "File too large"]
 
 
 class Run(NamedTuple):
-    """One of the runs side by side."""
+    """One of the concurrent runs."""
 
     number: int
     out: Path
-    alone: bool  # no other run has this folder
+    alone: bool  # no other run uses this folder
     small: bool  # the folder is on the small disk
 
 
 class Plan(NamedTuple):
     """What a start does."""
 
-    mode: str  # "resume" goes on with the job that is in the folder; the other modes are of `job`
+    mode: str  # "resume" continues the job in the folder; the other modes use `job`
     job: str
     every: str  # --checkpoint-every
-    moment: str  # the signal comes after the "start", the first new "step" or the first of the "results", or "never"
-    delay: float  # by so many seconds
+    moment: str  # the signal follows the "start", the first new "step", the first of the "results", or comes "never"
+    delay: float  # seconds
     signal: Signals
-    room: int | None  # bytes that are free on the small disk; None: enough
+    room: int | None  # free bytes on the small disk; None: enough
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--runs", type=int, default=20, metavar="N", help="side by side")
+    parser.add_argument("--runs", type=int, default=20, metavar="N", help="concurrent runs")
     parser.add_argument("--minutes", type=float, default=5, metavar="M")
-    parser.add_argument("--seed", type=int, default=0, help="of what the starts do")
+    parser.add_argument("--seed", type=int, default=0, help="decides what the starts do")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name, small_disk(Path(name, "disk")) as tmpfs:
         ends = soak(Path(name), args.runs, 60 * args.minutes, args.seed, tmpfs=tmpfs)
@@ -81,12 +81,12 @@ def main(argv: list[str] | None = None) -> int:
     wrong = [end for end in ends if "WRONG" in end]
     for end, count in sorted(collections.Counter(end for end in ends if end not in wrong).items()):
         print(f"{count:>6}  {end}")
-    print("\n".join(wrong) or "nothing is lost, and nothing mixed")
+    print("\n".join(wrong) or "nothing was lost or mixed")
     return int(bool(wrong))
 
 
 def soak(area: Path, runs: int, seconds: float, seed: int, *, tmpfs: bool = False) -> list[str]:
-    """The end of each start, and that of each folder."""
+    """The ends of all starts and of all folders."""
     for job in JOBS:
         subprocess.run([*TRAIN, *JOBS[job], "--out", str(area / "whole" / job)], check=True)
     for name in ("disk", "unnamed"):
@@ -116,7 +116,7 @@ def make_plan(chance: random.Random, runs: int) -> Plan:
         job=chance.choice(list(JOBS)),
         every=chance.choice(["1", "7", "epoch"]),
         moment=moment,
-        delay=chance.uniform(0, pace * runs),  # the more runs there are, the slower is each
+        delay=chance.uniform(0, pace * runs),  # more runs are slower
         signal=chance.choice([SIGKILL, SIGKILL, SIGTERM, SIGINT]),
         room=chance.choice([None, chance.randrange(100_000)]),
     )
@@ -126,11 +126,11 @@ def make_plan(chance: random.Random, runs: int) -> Plan:
 
 
 def start(area: Path, run: Run, plan: Plan, deadline: float, tmpfs: bool) -> str:
-    """Start the command, disturb it, and judge its end."""
+    """Start the command, disturb it, and check how it ends."""
     job = (job_in(area, run.out) if plan.mode == "resume" else None) or plan.job
     command = [*TRAIN, *JOBS[job], "--checkpoint-every", plan.every, *MODES[plan.mode]]
     if plan.mode == "unnamed":
-        time.sleep(-time.time() % 3)  # in the same second as others
+        time.sleep(-time.time() % 3)  # in the same second as other starts
     else:
         command += ["--out", str(run.out)]
     if run.small and tmpfs:
@@ -148,11 +148,11 @@ def start(area: Path, run: Run, plan: Plan, deadline: float, tmpfs: bool) -> str
     if run.alone and plan.mode != "unnamed":
         after = contents(run.out)
         if end == "finished" and (job_in(area, run.out) != job or "metrics.json" not in after):
-            problem = "has not finished its job"
+            problem = "did not finish its job"
         if end.startswith("refused") and after != before:
-            problem = "was refused, but has changed something"
+            problem = "was refused, but changed something"
         if plan.mode == "resume" and any(newest(after).get(key, "") < name for key, name in newest(before).items()):
-            problem = "has lost a saved step"
+            problem = "lost a saved step"
     problem = problem or flaw(area, run.out)
     return f"WRONG: run {run.number} {problem}: {job}, {plan}, {error!r}" if problem else end
 
@@ -160,7 +160,7 @@ def start(area: Path, run: Run, plan: Plan, deadline: float, tmpfs: bool) -> str
 def disturb(
     process: "subprocess.Popen[str]", plan: Plan, out: Path, before: dict[str, bytes], deadline: float
 ) -> Signals | None:
-    """Send the signal of the plan, or SIGKILL at the deadline, and return what was sent."""
+    """Send the signal of the plan, or SIGKILL at the deadline; return the signal."""
     due = math.inf
     while process.poll() is None:
         now = time.monotonic()
@@ -183,10 +183,10 @@ def has_come(moment: str, out: Path, before: dict[str, bytes]) -> bool:
 
 
 def judge(run: Run, plan: Plan, code: int, sent: Signals | None, error: str) -> str:
-    """The name of an end; "" for one that must not be."""
+    """The name of an end, or an empty string if it must not occur."""
     if code == 0:
         return "finished"
-    # Python itself ends by a KeyboardInterrupt; the import of NumPy turns one into an ImportError.
+    # Python may end with a KeyboardInterrupt, which the import of NumPy turns into an ImportError.
     interrupted = sent == SIGINT and ("KeyboardInterrupt" in error or "ImportError" in error)
     if sent is not None and (code == -sent or (code == 130 and sent != SIGKILL) or interrupted):
         return f"ended by {sent.name}"
@@ -202,10 +202,10 @@ def judge(run: Run, plan: Plan, code: int, sent: Signals | None, error: str) -> 
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """The files in a folder by name, but for the lock and what is being written."""
+    """The files in a folder by name, without the lock and temporary files."""
     found: dict[str, bytes] = {}
     for path in out.rglob("[!.]*"):
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # another run may have just removed it
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # another run may just have removed it
             found[str(path.relative_to(out))] = path.read_bytes()
     return found
 
@@ -220,15 +220,15 @@ def config(out: Path) -> dict[str, Any]:
 
 
 def job_in(area: Path, out: Path) -> str | None:
-    """The job that config.json describes, if it is there and describes one."""
+    """The job that config.json describes, or None."""
     if not (out / "config.json").exists():
         return None
-    given = config(out)  # read once: another run may replace it meanwhile
+    given = config(out)  # read once, since another run may replace it
     return next((job for job in JOBS if config(area / "whole" / job) == given), None)
 
 
 def flaw(area: Path, out: Path) -> str:
-    """What is wrong with the finished run in a folder; "" where there is none, or while another run has the folder."""
+    """The problem of a finished run in a folder, or an empty string; also empty while another run uses the folder."""
     try:
         with folder.locked(out) if out.exists() else contextlib.nullcontext():
             if not (out / "metrics.json").exists():
@@ -245,10 +245,10 @@ def flaw(area: Path, out: Path) -> str:
 
 
 def settle(area: Path, out: Path) -> str:
-    """What has become of a folder."""
+    """The final state of a folder."""
     job, end = job_in(area, out), "finished"
     if job is None:
-        return f"WRONG: {out} is of no job, but has {[*contents(out)]}" if contents(out) else "nothing begun"
+        return f"WRONG: {out} has no job, but has {[*contents(out)]}" if contents(out) else "nothing begun"
     if not (out / "metrics.json").exists():
         end, command = "finished by --resume", [*TRAIN, *JOBS[job], "--resume", "--out", str(out)]
         resumed = subprocess.run(command, stderr=subprocess.PIPE, text=True)
@@ -263,7 +263,7 @@ def settle(area: Path, out: Path) -> str:
 
 @contextlib.contextmanager
 def small_disk(path: Path) -> Iterator[bool]:
-    """Make a folder with little room, where this process may mount one; whether it may."""
+    """Make a folder with little space; yields whether this process could mount a disk for it."""
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "soak", str(path)]
     mounted = os.geteuid() == 0 and subprocess.run(mount, stderr=subprocess.DEVNULL).returncode == 0
@@ -275,7 +275,7 @@ def small_disk(path: Path) -> Iterator[bool]:
 
 
 def fill(disk: Path, room: int | None) -> None:
-    """Leave so many bytes free on a small disk; None: all but those of the runs."""
+    """Fill a small disk up to `room` free bytes; None frees all but the files of the runs."""
     filler = disk / "filler"
     filler.unlink(missing_ok=True)
     if room is not None:

@@ -56,7 +56,7 @@ def test_death_frees_the_lock(tmp_path: Path) -> None:
 def test_files_of_somebody_else_are_not_replaced(options: list[str], tmp_path: Path, fnet_command: Fnet) -> None:
     (tmp_path / "report.txt").write_text("mine")
     error = refused(fnet_command("train", "--epochs", "1", "--quiet", "--out", tmp_path, *options))
-    assert "holds report.txt, but no run: choose another folder, or --overwrite them" in error
+    assert "holds report.txt, but no run: choose another folder, or add --overwrite" in error
     assert (tmp_path / "report.txt").read_text() == "mine"
 
 
@@ -66,7 +66,7 @@ def test_a_finished_run_without_checkpoints_is_not_replaced_by_resume(tmp_path: 
     shutil.rmtree(tmp_path / "checkpoints")
     before = (tmp_path / "model.npz").read_bytes()
     error = refused(fnet_command("train", *options, "--resume", "--seed", "1"))
-    assert "holds a finished run without checkpoints to go on from; --overwrite replaces it" in error
+    assert "holds a finished run without checkpoints to resume; --overwrite replaces it" in error
     assert (tmp_path / "model.npz").read_bytes() == before
 
 

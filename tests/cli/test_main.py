@@ -48,19 +48,19 @@ def test_help_fits_two_screens(name: str, fnet_command: Fnet) -> None:
 
 
 def test_help_shows_the_defaults_of_the_preset(fnet_command: Fnet) -> None:
-    assert "share dropped (0.3)" in fnet_command("train", "--help").out
-    assert "share dropped (0.2)" in fnet_command("train", "--preset", "chen-wu-best", "--help").out
+    assert "of hidden units (0.3)" in fnet_command("train", "--help").out
+    assert "of hidden units (0.2)" in fnet_command("train", "--preset", "chen-wu-best", "--help").out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["trian"], "unknown command trian: did you mean train?"),
-        (["nonsense"], "unknown command nonsense; --help lists what there is"),
+        (["nonsense"], "unknown command nonsense; see --help"),
         (["train", "--learning_rat", "1"], "unknown option --learning_rat: did you mean --learning-rate?"),
         (["train", "--learning_rate=1"], "unknown option --learning_rate: did you mean --learning-rate?"),
         (["train", "--epoch", "1"], "unknown option --epoch: did you mean --epochs?"),
-        (["train", "-e", "1"], "unknown option -e; --help lists what there is"),
+        (["train", "-e", "1"], "unknown option -e; see --help"),
         (["train", "digits"], "unrecognized arguments: digits"),
         (["train", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
         (["train", "--preset", "report"], "argument --preset: invalid choice: 'report'"),
@@ -68,7 +68,7 @@ def test_help_shows_the_defaults_of_the_preset(fnet_command: Fnet) -> None:
         (["train", "--checkpoint-every", "0"], "expected a number of steps or \"epoch\", but got '0'"),
         (["train", "--class-weight", "1,x"], "expected balanced or a number per class"),
         (["train", "--resume"], "--resume needs --out DIR"),
-        (["train", "--resume", "--overwrite", "--out", "x"], "give one of them"),
+        (["train", "--resume", "--overwrite", "--out", "x"], "use one of them"),
         (["train", "--calibrate", "--valid-size", "0"], "--calibrate needs validation data"),
         (["predict"], "the following arguments are required: MODEL, DATA"),
         (["export", "model.npz", "--to", "h5"], "argument --to: invalid choice: 'h5'"),

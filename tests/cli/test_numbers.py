@@ -271,7 +271,9 @@ def test_several_targets_of_arrays(arrays: Path, tmp_path: Path, fnet_command: F
 def test_the_last_rows_of_sorted_targets_are_no_validation_data(tmp_path: Path, fnet_command: Fnet) -> None:
     np.savez(tmp_path / "d.npz", x=np.arange(50.0)[:, None], y=np.arange(50) / 7)
     options = ["--data", tmp_path / "d.npz", *FAST, "--quiet", "--out", tmp_path / "run"]
-    assert "the rows are sorted by the target, and so are the last 5: use" in refused(fnet_command("train", *options))
+    assert "the rows are sorted by the target, so the last 5 are not typical" in refused(
+        fnet_command("train", *options)
+    )
     succeeds(fnet_command("train", *options, "--valid-split", "random"))
 
 
@@ -293,20 +295,20 @@ def test_test_data_have_the_targets_of_training(arrays: Path, tmp_path: Path, fn
     ("options", "message"),
     [
         (["--label-smoothing", "0.1"], "label_smoothing=0.1 is for classification, but the loss is 'squared_error'"),
-        (["--class-weight", "balanced"], "class_weight='balanced' is for classes"),
-        (["--monitor", "accuracy"], "monitor='accuracy' is for classes"),
-        (["--calibrate"], "--calibrate is for classes and --quantiles, but the target is numbers"),
+        (["--class-weight", "balanced"], "class_weight='balanced' is for classification"),
+        (["--monitor", "accuracy"], "monitor='accuracy' is for classification"),
+        (["--calibrate"], "--calibrate is for classification and quantiles, but the loss is"),
         (["--loss", "pinball"], "--loss pinball needs --quantiles, such as --quantiles 0.1 0.5 0.9"),
         (["--loss", "huber", "--quantiles", "0.5"], 'quantiles apply only to loss="pinball"'),
         (["--huber-delta", "2"], 'huber_delta applies only to loss="huber"'),
         (["--quantiles", "0.9", "0.1"], "quantiles must be 2 increasing numbers in (0, 1)"),
         (["--quantiles", "90"], "quantiles must be 1 increasing numbers in (0, 1)"),
         (["--loss", "cross_entropy"], "invalid choice: 'cross_entropy'"),
-        (["--task", "classify"], "different values in 300 rows, which are no classes"),
-        (["--target", "town", "--loss", "huber"], "--loss is for numbers, but the target is classes"),
-        (["--target", "town", "--quantiles", "0.5"], "--quantiles is for numbers, but the target is classes"),
-        (["--target", "town", "--huber-delta", "2"], "--huber-delta is for numbers, but the target is classes"),
-        (["--target", "town", "--log-target"], "--log-target is for numbers, but the target is classes"),
+        (["--task", "classify"], "distinct values in 300 rows, too many for classes"),
+        (["--target", "town", "--loss", "huber"], "--loss is for regression, but the target is classes"),
+        (["--target", "town", "--quantiles", "0.5"], "--quantiles is for regression, but the target is classes"),
+        (["--target", "town", "--huber-delta", "2"], "--huber-delta is for regression, but the target is classes"),
+        (["--target", "town", "--log-target"], "--log-target is for regression, but the target is classes"),
         (["--target", "town", "--task", "regress"], "the target 'town' is text, such as"),
     ],
 )
@@ -321,10 +323,13 @@ def test_what_has_no_meaning_is_one_line(
 def test_arrays_that_have_no_meaning_are_one_line(arrays: Path, tmp_path: Path, fnet_command: Fnet) -> None:
     command = ["train", *FAST, "--out", tmp_path / "run"]
     for options, message in (
-        (["--data", arrays, "--quantiles", "0.5"], "--quantiles are of one target, but there are 2"),
+        (["--data", arrays, "--quantiles", "0.5"], "--quantiles needs a single target, but there are 2"),
         (["--data", arrays, "--log-target"], "d.npz, row 79: --log-target needs positive targets, but got -"),
         (["--data", arrays, "--task", "classify"], "labels must be integers or strings [rows]"),
-        (["--data", "digits", "--task", "regress"], "--task regress is for numbers, but --data digits has classes"),
+        (
+            ["--data", "digits", "--task", "regress"],
+            "--task regress needs numeric targets, but --data digits",
+        ),
     ):
         assert message in refused(fnet_command(*command, *options))
 
@@ -341,19 +346,19 @@ def trained(data: Path, tmp_path: Path, fnet_command: Fnet) -> Path:
 
 def test_predict_scores_where_the_target_is_known(trained: Path, tmp_path: Path, fnet_command: Fnet) -> None:
     known, unknown = houses(tmp_path / "a.csv", 50, 3), houses(tmp_path / "b.csv", 50, 3, target=False)
-    text = succeeds_with_note(fnet_command("predict", trained, known), "column 'price [EUR]' is known: R² 0.")
+    text = succeeds_with_note(fnet_command("predict", trained, known), "column 'price [EUR]' is present: R² 0.")
     y, p = column(read(known), TARGET), column(list(csv.DictReader(io.StringIO(text))), "prediction")
     assert metrics.r2_score(y, p) > 0.7
     assert succeeds(fnet_command("predict", trained, unknown)).out == text
     with_id = succeeds(fnet_command("predict", trained, unknown, "--id", "note")).out
     assert with_id.splitlines()[:2] == ["note,prediction", f"x,{p[0]:.10g}"]
-    for cell, note in (("", "it is missing, in 1 of 50 rows"), ("cheap", "expected a number, but got 'cheap'")):
+    for cell, note in (("", "it is missing (in 1 of 50 rows)"), ("cheap", "expected a number, but got 'cheap'")):
         lines = known.read_text().splitlines()
         broken = tmp_path / "broken.csv"
         broken.write_text("\n".join([*lines[:2], ",".join([*lines[2].split(",")[:2], cell, "x"]), *lines[3:]]))
         assert succeeds_with_note(fnet_command("predict", trained, broken), f"not scored: {broken}, line 3, ") == text
         assert note in fnet_command("predict", trained, broken).err
-    assert "the model predicts numbers" in refused(fnet_command("predict", trained, known, "--proba"))
+    assert "the model is a regression" in refused(fnet_command("predict", trained, known, "--proba"))
 
 
 def test_inspect_says_what_is_predicted(trained: Path, fnet_command: Fnet) -> None:

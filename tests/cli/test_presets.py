@@ -89,7 +89,7 @@ def test_a_sweep_and_the_command_of_its_best_use_the_settings_for_the_data(
 
 def test_the_help_of_a_preset_says_what_the_data_decide(fnet_command: Fnet) -> None:
     text = fnet_command("train", "--preset", "tabular", "--help").out
-    assert "share dropped (0.05 to 0.6)" in text
+    assert "of hidden units (0.05 to 0.6)" in text
     assert "rows per step (about 32)" in text
 
 
@@ -101,7 +101,7 @@ def test_presets_for_the_data_of_chen_and_wu_say_so_on_others(
     np.savez(tmp_path / "data.npz", x=dataset.x, y=dataset.y)
     command = ["train", "--data", tmp_path / "data.npz", "--preset", "chen-wu-best", *FAST, "--epochs", "1"]
     lines = succeeds(fnet_command(*command, "--out", tmp_path / "run")).out.splitlines()
-    note = "the preset chen-wu-best was tuned on Chen & Wu's data, not on these, and for features of one unit"
+    note = "the preset chen-wu-best was tuned on Chen & Wu's data; it suits features that have the same unit"
     assert (note in lines) == (features != 128)
 
 

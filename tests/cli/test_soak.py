@@ -38,4 +38,4 @@ def test_what_is_lost_or_mixed_is_noticed(tmp_path: Path, monkeypatch: pytest.Mo
     checkpoint.write_bytes(b"half")
     assert "cannot be resumed: 'warning: skipping a damaged checkpoint" in soak.settle(tmp_path, out)
     (out / "config.json").unlink()
-    assert "is of no job, but has ['" in soak.settle(tmp_path, out)
+    assert "has no job, but has ['" in soak.settle(tmp_path, out)

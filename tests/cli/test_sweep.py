@@ -110,7 +110,7 @@ def test_a_table_is_swept_with_its_columns(fnet_sweep: Fnet, tmp_path: Path) -> 
     columns = ["--data", table, "--target", "class", "--drop", "q"]
     succeeds(fnet_sweep("--quiet", *columns, "--grid", "activation=relu,silu"))
     text = (tmp_path / "table.md").read_text()
-    assert "54 rows to train on, 6 validation rows, 2 features, 2 classes" in text
+    assert "54 training rows, 6 validation rows, 2 features, 2 classes" in text
     assert "fnet train --preset chen-wu --seed 0 --engine numpy --data iris.csv --target class --drop q " in text
     assert "--whitening 0.5" in refused(fnet_sweep("--quiet", *columns, "--grid", "whitening=0.5"))
 
@@ -182,8 +182,8 @@ def test_no_key_is_used_twice(extra: list[Any], fnet_sweep: Fnet) -> None:
         (["--grid", "droput=3"], "unknown option droput: did you mean dropout?"),
         (["--grid", "seed=3"], "unknown option seed"),
         (["--grid", "data=3"], "unknown option data"),
-        (["--grid", "dropout=2"], "dropout=2: dropout is the share that is dropped"),
-        (["--grid", "dropout=high"], "dropout=high: dropout is the share that is dropped"),
+        (["--grid", "dropout=2"], "dropout=2: dropout is the fraction that is dropped"),
+        (["--grid", "dropout=high"], "dropout=high: dropout is the fraction that is dropped"),
         (["--grid", "batch_norm=2"], "batch_norm=2: batch_norm must be one of True, False"),
         (["--grid", "optimizer=lamb"], "optimizer=lamb: optimizer must be one of adam, sgd"),
         (["--grid", "hidden=8x"], "hidden must be a width, or widths"),
@@ -195,12 +195,12 @@ def test_no_key_is_used_twice(extra: list[Any], fnet_sweep: Fnet) -> None:
         (["--grid", "whitening=all"], "whitening must be a number"),
         (["--grid", "clip_norm=big"], "clip_norm=big: "),
         (["--grid", "dropout=0", "--random", "0"], "--random at least 1"),
-        (["--grid", "dropout=0", "--random", "5"], "too few combinations for 5"),
+        (["--grid", "dropout=0", "--random", "5"], "fewer than 5 distinct combinations"),
         (["--grid", "dropout=0", "--valid-size", "0"], "--valid-size must not be 0"),
         (["--grid", "dropout=0", "--jobs", "0"], "--jobs: expected a number of at least 1"),
-        (["--grid", "dropout=0", "--scheduler", "tcp://a:1"], "--scheduler is for --executor dask"),
-        (["--grid", "dropout=0", "--test", "x.csv"], "see no test data"),
-        (["--grid", "dropout=0", "--threads", "2"], "each run has one thread"),
+        (["--grid", "dropout=0", "--scheduler", "tcp://a:1"], "--scheduler needs --executor dask"),
+        (["--grid", "dropout=0", "--test", "x.csv"], "not on test data"),
+        (["--grid", "dropout=0", "--threads", "2"], "each run uses one thread"),
         (["--grid", "dropout=0", "--data", "-"], "--data must be a path"),
         (["--grid", "dropout=0", "--data", "nowhere.csv"], "nowhere.csv"),
         (["--toml", "nowhere.toml"], "nowhere.toml"),

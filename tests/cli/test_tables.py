@@ -79,8 +79,8 @@ def test_columns_are_matched_by_name_in_prediction_and_test(trained: Path, tmp_p
     rows = customers(200, seed=1)
     new = write(tmp_path / "new.csv", rows)
     other = write(tmp_path / "other.csv", columns(rows, "income", "churn", "region", "id", "age"))
-    expected = succeeds_with(fnet_command("predict", trained, new), r"column 'churn' is known: accuracy 0.9")
-    assert succeeds_with(fnet_command("predict", trained, other), "'churn' is known") == expected
+    expected = succeeds_with(fnet_command("predict", trained, new), r"column 'churn' is present: accuracy 0.9")
+    assert succeeds_with(fnet_command("predict", trained, other), "'churn' is present") == expected
     assert np.mean([a == row[-1] for a, row in zip(predictions(expected), rows[1:], strict=True)]) > 0.9
     out = tmp_path / "again"
     data = tmp_path / "customers.csv"
@@ -104,13 +104,13 @@ def test_prediction_says_what_it_ignores_and_what_is_missing(trained: Path, tmp_
     succeeds_with(
         fnet_command("predict", trained, write(tmp_path / "more.csv", more)),
         "ignored: 'note', 'number'",
-        "column 'region': 1 cell with a category that training did not have",
-        "column 'age': 1 missing cell filled with the median; training had none",
+        "column 'region': 1 cell with a category that the training rows do not have",
+        "column 'age': 1 missing cell filled with the median",
     )
     fewer = write(tmp_path / "fewer.csv", columns(rows, "region", "income"))
     assert "no column is named 'age', which the model needs" in refused(fnet_command("predict", trained, fewer))
     np.save(tmp_path / "x.npy", np.ones((2, 6)))
-    assert "expected a table with the columns of training" in refused(
+    assert "expected a .csv or .tsv with the columns of the training data" in refused(
         fnet_command("predict", trained, tmp_path / "x.npy")
     )
 
@@ -143,7 +143,7 @@ def test_a_hyphen_is_standard_input(
     text = (tmp_path / "customers.csv").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
     if command == "predict":
-        out = succeeds_with(fnet_command("predict", trained, "-"), "'churn' is known")
+        out = succeeds_with(fnet_command("predict", trained, "-"), "'churn' is present")
         assert len(predictions(out)) == 300
     else:
         succeeds(fnet_command("train", "--data", "-", *FAST, "--quiet", "--out", tmp_path / "again"))
@@ -183,7 +183,7 @@ def sign(row: np.ndarray[Any, Any]) -> str:
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([[int(row[0] > 0), *range(20, 40)] for row in numbers(60, sign)], [], "say target="),
+        ([[int(row[0] > 0), *range(20, 40)] for row in numbers(60, sign)], [], "specify target="),
         ([["a", "b", "y"], *numbers(40, sign, 2)], ["--target", "z"], "no column is named 'z'"),
         ([["a", "b", "y"], *numbers(40, sign, 2)], ["--drop", "z"], "no column is named 'z'"),
         ([["a", "b", "y"], *numbers(40, sign, 2)], ["--whitening", "0.5"], "use --whitening 1, or --preset tabular"),
@@ -195,7 +195,7 @@ def sign(row: np.ndarray[Any, Any]) -> str:
         (
             [["a", "b", "y"], *numbers(40, sign, 2)],
             ["--test", "x.npz"],
-            "x.npz is not a .csv or .tsv, but the training",
+            "x.npz is not a .csv or .tsv like the training",
         ),
         (
             [["a", "b", "y"], *numbers(40, sign, 2)],
@@ -290,7 +290,7 @@ def test_folds_judge_each_row_by_a_network_that_has_not_seen_it(
     assert valid["accuracy_standard_error"] == pytest.approx(np.sqrt(p * (1 - p) / 89))
     error = f"accuracy {p:.4f} ± {valid['accuracy_standard_error']:.4f}\n"
     assert error in printed
-    assert "valid data, each row by the network that was trained without it" in printed
+    assert "valid data, rows predicted by the network that did not see them" in printed
     with (out / "predictions.csv").open() as file:
         table = list(csv.DictReader(file))
     right = [row["label"] == row["prediction"] for row in table]
@@ -323,4 +323,4 @@ def test_folds_go_on_where_they_were_interrupted(
 
 def test_folds_and_ensembles_are_one_or_the_other(tmp_path: Path, fnet_command: Fnet) -> None:
     error = refused(fnet_command("train", "--folds", "2", "--ensemble", "2", "--out", tmp_path / "run"))
-    assert "leave --ensemble out" in error
+    assert "omit --ensemble" in error

@@ -98,7 +98,7 @@ def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(
     stops = 0
     while (result := fnet_command(*common, "--out", tmp_path / "parts", "--resume")).code:
         assert result.code == 130
-        assert "; to go on: fnet train --hidden 16 16" in result.err
+        assert "; to continue: fnet train --hidden 16 16" in result.err
         assert result.err.endswith("--resume\n")
         stops += 1
     assert stops > 2
@@ -172,7 +172,7 @@ def test_a_finished_run_goes_on_to_the_bytes_of_a_longer_one(tmp_path: Path, fne
     assert exact(tmp_path / "parts") == exact(tmp_path / "whole")
     assert json.loads((tmp_path / "parts" / "config.json").read_text())["training"]["epochs"] == 5
     error = refused(fnet_command("train", *SMALL, "--epochs", "4", "--resume", "--out", tmp_path / "parts"))
-    assert "has 5 epochs already" in error
+    assert "has 5 epochs; --epochs must be at least 5" in error
     assert exact(tmp_path / "parts") == exact(tmp_path / "whole")
 
 
@@ -225,11 +225,11 @@ def test_a_new_run_that_is_killed_leaves_nothing_of_the_old_one(
     ("options", "message"),
     [
         (["--data", "nowhere"], "no such file or folder: nowhere"),
-        (["--dropout", "1.5"], "dropout is the share that is dropped and must be in [0, 1); got 1.5"),
+        (["--dropout", "1.5"], "dropout is the fraction that is dropped and must be in [0, 1); got 1.5"),
         (["--hidden", "0"], "sizes must be positive"),
         (["--learning-rate", "-1"], "learning_rate must be a finite number of at least 0"),
         (["--valid-size", "5000"], "leaves one side empty"),
-        (["--label", "x"], "--target is about the columns of a table, but --data digits is not a .csv or .tsv"),
+        (["--label", "x"], "--target is for the columns of a table, but --data digits is not a .csv or .tsv"),
         (["--patience", "2", "--valid-size", "0"], "need validation data"),
         (["--out", "/dev/null/here"], "Not a directory"),
     ],
@@ -243,7 +243,7 @@ def test_of_many_classes_that_only_the_last_rows_have_a_few_are_named(tmp_path: 
     np.savez(tmp_path / "sorted.npz", x=labels[:, None], y=labels)
     options = ["--task", "classify", "--data", tmp_path / "sorted.npz", "--out", tmp_path / "run"]
     error = refused(fnet_command("train", *SMALL, *options))
-    few = "the classes [4500, 4501, 4502, 4503, 4504] and 495 more are among the last 1000 rows, as in sorted data"
+    few = "the classes [4500, 4501, 4502, 4503, 4504] and 495 more are in the last 1000 rows, as in sorted data"
     assert few in error
 
 
@@ -326,7 +326,7 @@ def test_hostile_names_of_classes_harm_neither_pictures_nor_files_nor_the_termin
     options = ["--hidden", "4", "--epochs", "2", "--batch-size", "8", "--out", tmp_path / "run"]
     code, out, err = fnet_command("train", "--data", data, *options)
     assert code == 0
-    assert err.startswith("warning: a spreadsheet takes cells such as '\\r=cmd()")
+    assert err.startswith("warning: a spreadsheet evaluates cells such as '\\r=cmd()")
     assert err.count("\n") == 1
     report = (tmp_path / "run" / "report.txt").read_text()
     assert "\x1b" not in out + err + report
@@ -340,7 +340,7 @@ def test_many_classes_have_no_line_each_in_the_terminal(
 ) -> None:
     monkeypatch.setattr(results, "MAX_SHOWN", 9)
     out = succeeds(fnet_command("train", *SMALL[:3], "1", "--no-pictures", "--out", tmp_path)).out
-    assert "report.txt has a line for each of the 10 classes" in out
+    assert "report.txt lists all 10 classes" in out
     assert "\n3  " not in out
     assert "\nmacro avg" in out
     assert "\n3  " in (tmp_path / "report.txt").read_text()
@@ -382,7 +382,7 @@ def test_predictions_are_those_of_the_model(tmp_path: Path, fnet_command: Fnet) 
 def test_a_preset_that_calibrates_says_so_where_it_cannot(valid_size: str, tmp_path: Path, fnet_command: Fnet) -> None:
     options = ["--hidden", "16", "--epochs", "12", "--no-pictures", "--valid-size", valid_size, "--out", tmp_path]
     result = succeeds(fnet_command("train", "--preset", "chen-wu-large", *options))
-    said = "the temperature is not fitted: there are no validation data" in result.out.splitlines()
+    said = "the temperature is not calibrated: there are no validation data" in result.out.splitlines()
     assert said == (valid_size == "0")
     assert (model.load_model(tmp_path / "model.npz").temperature == 1) == said
 
@@ -404,4 +404,4 @@ def test_predict_errors_are_one_line(content: str, message: str, tmp_path: Path,
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, fnet_command: Fnet) -> None:
     error = refused(fnet_command("predict", tmp_path, "x.csv"))
-    assert error == f"error: {tmp_path} has no model.npz: no finished run of fnet train is there\n"
+    assert error == f"error: {tmp_path} has no model.npz: it is not the folder of a finished run\n"

@@ -75,7 +75,7 @@ def test_csv(text: str, label: str | None, classes: tuple[Any, ...], codes: list
     ("text", "message"),
     [
         ("", "is empty"), ("a,b\n", "no rows"), ("1,2,a\n1,a\n", "line 2: expected 3 columns, but got 2"),
-        ("1,x,a\n2,3,b\n", r"line 1: '1', 'x', 'a' may be the names of the columns"),
+        ("1,x,a\n2,3,b\n", r"line 1: '1', 'x', 'a' may be column names"),
         ("1,2,\n1,2,b\n", "line 1, column '3': the target is missing"), ("1,2,a\n2,3,a\n", "at least 2 classes"),
         ("1,,a\n2,3,b\n", r"line 1, column '2': expected a number, but it is missing; .* drop=\['2'\], or use"),
         ("a\nb\n", "there is one column, 'a'"),
@@ -207,7 +207,7 @@ def test_a_table_has_numbers_too(tmp_path: Path) -> None:
 def test_integers_that_could_be_both_are_asked_about(tmp_path: Path) -> None:
     y = np.arange(600) % 200
     np.savez(tmp_path / "d.npz", x=y[:, None], y=y)
-    with pytest.raises(ValueError, match=r"are 200 different integers in 600 rows classes or numbers\? say kind="):
+    with pytest.raises(ValueError, match=r"are 200 distinct integers in 600 rows classes or numbers\? specify kind="):
         data.load(tmp_path / "d.npz")
     assert len(data.load(tmp_path / "d.npz", kind="classification")[0].classes or ()) == 200
     np.savez(tmp_path / "many.npz", x=y[:, None].repeat(5, axis=0), y=y.repeat(5))
@@ -243,5 +243,5 @@ def test_integers_of_an_npz_stay_exact_until_they_are_standardized(tmp_path: Pat
 
 
 def test_masked_labels_are_refused() -> None:
-    with pytest.raises(TypeError, match="labels are a masked array, whose mask would be lost"):
+    with pytest.raises(TypeError, match="labels are a masked array, whose mask would be ignored"):
         data.encode_labels(np.ma.MaskedArray([1, 2], [True, False]), (1, 2))

@@ -64,7 +64,7 @@ def test_a_split_is_stratified_and_complete(size: float) -> None:
 
 
 def test_no_batches_of_no_rows() -> None:
-    with pytest.raises(ValueError, match="there are no rows to make batches of"):
+    with pytest.raises(ValueError, match="there are no rows for a batch"):
         next(data.batches(KEY, Dataset(np.zeros((0, 2)), np.zeros(0, int)), 4))
 
 
@@ -72,7 +72,7 @@ def test_sizes_of_a_split() -> None:
     sizes: list[Any] = [np.float32(0.25), np.int8(25)]
     assert [data.num_rows(size, 100) for size in sizes] == [25, 25]
     for bad in ("0.5", None, True):
-        with pytest.raises(TypeError, match="expected a number of rows, or a share of them as a float, but got"):
+        with pytest.raises(TypeError, match="expected a number of rows, or a fraction as a float, but got"):
             data.num_rows(bad, 100)  # pyright: ignore[reportArgumentType]
 
 
@@ -160,7 +160,7 @@ def test_a_mapped_file_that_has_become_shorter_is_noticed(tmp_path: Path) -> Non
         file.truncate(8000)
     for dataset in (train, part):
         with pytest.raises(
-            ValueError, match=r"train_data\.npy has become shorter while it is used: 8000 bytes, but its data"
+            ValueError, match=r"train_data\.npy became shorter while it was in use: 8000 bytes, but its data"
         ):
             data.check_mapped(dataset)
     (tmp_path / "train_data.npy").unlink()

@@ -66,7 +66,7 @@ def test_missing_cells_of_numbers_and_of_text(word: str) -> None:
         ("1_000", r"'1_000' \(an underscore\)"), ("\uff11\uff12", "'\uff11\uff12' \\(digits that are not ASCII\\)"),
         ("1e400", r"'1e400' \(infinite in float64\)"), ("inf", r"'inf' \(infinite"),
         ("-Infinity", r"'-Infinity' \(infinite"),
-        ('"1,000"', r"'1,000' \(a separator of thousands"), ("-nan", r"'-nan' \(a missing value is written"),
+        ('"1,000"', r"'1,000' \(a thousands separator"), ("-nan", r"'-nan' \(a missing value is written"),
         ("x", "'x';"), ("0x10", "'0x10';"), ("1 2", "'1 2';"), ("1e", "'1e';"), ("--1", "'--1';"),
     ],
 )  # fmt: skip
@@ -88,7 +88,7 @@ def test_what_is_not_a_number_among_numbers_is_named_with_line_and_column(cell: 
 
 def test_a_decimal_point_among_decimal_commas_is_named() -> None:
     with pytest.raises(
-        ValueError, match=r"line 4, column 1 \('a'\): .* '1.5' \(elsewhere in the file the decimal mark"
+        ValueError, match=r"line 4, column 1 \('a'\): .* '1.5' \(the decimal mark in the rest of the file"
     ):
         read_text("a;y\n1,5;x\n2,5;y\n1.5;y\n")
 
@@ -124,7 +124,7 @@ def test_integers_beyond_float32_are_exact() -> None:
     ("text", "message"),
     [
         ("", "d.csv is empty"), ("\n \n", "is empty"),
-        ("a,b\n", "has a header, but no rows; if the first row is data, say header=False"),
+        ("a,b\n", "has a header, but no rows; if row 1 is data, specify header=False"),
         ("a,b,a\n1,2,3\n", "columns 1 and 3 are both named 'a'"),
         ("a,b\n1,2\n1\n", "line 3: expected 2 columns, but got 1"),
         ("a,b\n1,2\n\n1,2,3\n", "line 4: expected 2 columns, but got 3"), ('a,b\n1,"x\n', "line 2: not a table"),
@@ -132,11 +132,11 @@ def test_integers_beyond_float32_are_exact() -> None:
         (b"a,b\n1,\0\n", "line 2: a NUL byte"), (b"PK\x03\x04abc", "a zip or Excel file; save the sheet as CSV"),
         ("a,b\n1,2\n".encode("utf-16"), "UTF-16; save it as UTF-8"), (b"PAR1xx", "Parquet"),
         ("a,b\n1," + "x" * 200_000 + "\n", "line 2: not a table .*field larger than"),
-        (gzip.compress(b"a,b\n1,2\n")[:-9], "cut short: its gzip data has no end"),
+        (gzip.compress(b"a,b\n1,2\n")[:-9], "truncated: its gzip data has no end"),
         (gzip.compress(b"a,b\n1,2\n")[:12] + b"xxxxxxxxxxxxx", "damaged or not a gzip file"),
-        (",".join(f"c{i}" for i in range(70_000)) + "\n" + "1," * 69_999 + "1\n", "70000 columns are more than the"),
-        ("a,b\r1,x\r2,y\r", "line 1: a carriage return within a line; if it ends one, save the file with line ends"),
-        ('a,b\n1,"x\n2,y\n3,z\n', r"line 4: .* \(the row begins on line 2; is a quote left open\?\)"),
+        (",".join(f"c{i}" for i in range(70_000)) + "\n" + "1," * 69_999 + "1\n", "70000 columns exceed the limit"),
+        ("a,b\r1,x\r2,y\r", "line 1: a carriage return within a line; save the file with Unix or Windows line endings"),
+        ('a,b\n1,"x\n2,y\n3,z\n', r"line 4: .* \(the row begins on line 2; is a closing quote missing\?\)"),
     ],
     ids=range(19),
 )  # fmt: skip
@@ -232,11 +232,9 @@ def test_the_fast_way_reads_what_the_exact_way_reads(monkeypatch: pytest.MonkeyP
 def test_a_pipe_or_a_device_is_refused_and_a_folder_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     for path in (tmp_path / "pipe.csv", Path("/dev/zero")):
-        with pytest.raises(
-            ValueError, match=r"is not a regular file, but a pipe or a device; .* or give - to read standard"
-        ):
+        with pytest.raises(ValueError, match=r"is not a regular file, but a pipe or a device; copy its content"):
             read_table(path)
-    with pytest.raises(IsADirectoryError, match="is a folder"):
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
         read_table(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "none.csv")
@@ -259,7 +257,7 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path: Path) -> No
     path = tmp_path / "d.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 2_000_000))
     assert path.stat().st_size < 100_000
-    with pytest.raises(ValueError, match=r"look like a gzip bomb; unpack the file with gunzip if it is not"):
+    with pytest.raises(ValueError, match=r"look like a gzip bomb; if it is not, unpack the file with gunzip"):
         read_table(path)
 
 

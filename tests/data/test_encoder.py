@@ -73,8 +73,8 @@ def test_medians_and_levels_come_from_the_training_rows_alone() -> None:
     assert notes.unseen == (("city", 1),)
     assert notes.filled == (("age", 1),)
     assert notes.lines() == [
-        "column 'city': 1 cell with a category that training did not have",
-        "column 'age': 1 missing cell filled with the median; training had none",
+        "column 'city': 1 cell with a category that the training rows do not have",
+        "column 'age': 1 missing cell filled with the median",
     ]
 
 
@@ -101,7 +101,7 @@ def test_without_a_header_columns_are_matched_by_position_and_number() -> None:
     for text in ("1,2.5,x\n3,4.5,y\n5,6.5,x\n", "1,2.5\n3,4.5\n5,6.5\n", "a,b\n1,2.5\n3,4.5\n5,6.5\n"):
         np.testing.assert_array_equal(encode(encoder, read_text(text))[0], expected)
     with pytest.raises(
-        ValueError, match="expected 2 columns, but got 4; without a header columns are matched by position"
+        ValueError, match="expected 2 columns, but got 4; without a header, columns are matched by position"
     ):
         encode(encoder, read_text("1,2.5,3,x\n3,4.5,4,y\n"))
     first, _ = split_target(read_text("x,1,2.5\ny,3,4.5\nx,5,6.5\n", target="1"))
@@ -113,7 +113,7 @@ def test_without_a_header_columns_are_matched_by_position_and_number() -> None:
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("a,Bern,2024-01-01,True", "line 2, column 'age': expected a number, but got 'a'; a missing value is an empty"),
+        ("a,Bern,2024-01-01,True", "line 2, column 'age': expected a number, but got 'a'; leave the cell empty"),
         ("1,Bern,yesterday,True", "line 2, column 'when': expected a date such as 2024-12-31, but got 'yesterday'"),
         ("1,Bern,2024-02-30,True", "expected a date such as 2024-12-31, but got '2024-02-30'"),
         ("1,Bern,7,True", "expected a date such as 2024-12-31, but got '7"),
@@ -174,9 +174,9 @@ def test_columns_that_are_dropped_or_categorical_on_request() -> None:
     for options in ({"drop": ["z"]}, {"keep": ["z"]}, {"categorical": ["z"]}):
         with pytest.raises(ValueError, match="no column is named 'z'"):
             fit_encoder(table, None, **options)
-    with pytest.raises(ValueError, match="column 'a' is to be dropped, and to be kept or categorical"):
+    with pytest.raises(ValueError, match="column 'a' cannot be dropped and also kept or categorical"):
         fit_encoder(table, drop=["a"], keep=["a"])
-    with pytest.raises(ValueError, match=r"no column is left \('a': as asked; .*; name those that are features: keep="):
+    with pytest.raises(ValueError, match=r"no column remains \('a': as asked; .*; name those to keep: keep="):
         fit_encoder(table, drop=["a", "b", "c"])
 
 
@@ -217,15 +217,15 @@ GOOD: dict[str, Any] = encoder_to_json(ENCODER)
         ({**GOOD, "more": 1}, "expected an object of"), ({**GOOD, "named": 1}, "expected named of type bool"),
         ({**GOOD, "columns": {}}, "expected columns of type list"), ({**GOOD, "columns": []}, "has no features"),
         ({**GOOD, "columns": [3]}, "column 0 of the encoder: expected a kind"),
-        ({**GOOD, "columns": [GOOD["columns"][0]] * 2}, "one name"), ({**GOOD, "named": False}, "not named by"),
+        ({**GOOD, "columns": [GOOD["columns"][0]] * 2}, "the same name"), ({**GOOD, "named": False}, "not named by"),
         ({**GOOD, "columns": [{**GOOD["columns"][0], "kind": "other"}]}, "expected a kind of numeric, date"),
         ({**GOOD, "columns": [{**GOOD["columns"][0], "kind": ["numeric"]}]}, "expected a kind"),
         ({**GOOD, "columns": [{**GOOD["columns"][0], "median": float("nan")}]}, "expected a finite median"),
         ({**GOOD, "columns": [{**GOOD["columns"][0], "median": True}]}, "expected median of type float"),
         ({**GOOD, "columns": [{**GOOD["columns"][0], "name": 3}]}, "expected name of type str"),
-        ({**GOOD, "columns": [{**GOOD["columns"][1], "levels": ["a", 3]}]}, "different texts"),
-        ({**GOOD, "columns": [{**GOOD["columns"][1], "levels": ["a"], "pooled": ["a"]}]}, "different texts"),
-        ({**GOOD, "columns": [{**GOOD["columns"][1], "levels": []}]}, "different texts"),
+        ({**GOOD, "columns": [{**GOOD["columns"][1], "levels": ["a", 3]}]}, "distinct texts"),
+        ({**GOOD, "columns": [{**GOOD["columns"][1], "levels": ["a"], "pooled": ["a"]}]}, "distinct texts"),
+        ({**GOOD, "columns": [{**GOOD["columns"][1], "levels": []}]}, "distinct texts"),
         ({**GOOD, "columns": [{"name": "a", "kind": "dropped", "reason": "x"}]}, "has no features"),
     ],
     ids=range(18),
@@ -288,7 +288,7 @@ def test_penguins_need_no_option() -> None:
     x, notes = encode(encoder, features)
     assert notes == ((), (), ())
     assert np.isfinite(x).all()
-    assert target.note == "column 'species' is named like a target, and taken as the target"
+    assert target.note == "column 'species' is named like a target and is used as the target"
     assert describe(features, target, encoder) == (
         "344 rows; target 'species': 3 classes (Adelie 44 %, Chinstrap 20 %, Gentoo 36 %); 5 numeric, 2 categorical "
         "(6 levels); 19 missing cells in 5 columns"

@@ -49,8 +49,8 @@ def test_float32_targets_lose_no_digits_before_they_are_scaled() -> None:
 @pytest.mark.parametrize(
     ("y", "options", "error", "message"),
     [
-        ([1.0, np.nan], {}, ValueError, r"targets must be finite, but that of row 1 is \[nan\]"),
-        ([1.0, 1e300], {}, ValueError, "and so must be their squares"),
+        ([1.0, np.nan], {}, ValueError, r"targets must be finite, but row 1 has \[nan\]"),
+        ([1.0, 1e300], {}, ValueError, "and their squares must be finite"),
         ([2.0, 0.0], {"log": True}, ValueError, "only positive targets have a logarithm, but row 1 has 0"),
         ([[1.0, 2.0], [3.0, -4.0]], {"log": True}, ValueError, "row 1 has -4"),
         (1.0, {}, ValueError, r"must be \[rows\] or \[rows, targets\], but got \[\]"),

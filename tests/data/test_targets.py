@@ -131,13 +131,13 @@ def test_the_usual_target_is_taken_without_a_question(content: str, name: str) -
     [
         (
             "a,label\n1,x\n2,\n3,y\n4,NA\n",
-            r"d\.csv, line 3, column 'label': the target is missing here, and in 2 of 4 rows",
+            r"d\.csv, line 3, column 'label': the target is missing \(in 2 of 4 rows\)",
         ),
         ("a,label\n1,x\n2,x\n", "expected at least 2 classes, but the target 'label' is 'x' in all 2 rows"),
         ("label\nx\ny\n", "expected features and a target, but there is one column, 'label'"),
         (
             "a,label\n" + "".join(f"1,x{i}\n" for i in range(10)),
-            "'label' has 10 different values in 10 rows, which are no",
+            "'label' has 10 distinct values in 10 rows, too many for classes",
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_labels_of_a_table_to_score() -> None:
     with pytest.raises(ValueError, match=r"line 2, column 'label': .* but got '7.5'"):
         labels_of(read_text("a,label\n1,7.5\n2,7\n"), "label", (7, 8))
     with pytest.raises(
-        ValueError, match=r"line 3, column 'label': expected one of the classes '7', '8', but got '9'; .* 1 of 3"
+        ValueError, match=r"line 3, column 'label': expected one of the classes '7', '8', but got '9' .* 1 of 3"
     ):
         labels_of(table, "label", (7, 8))
     with pytest.raises(ValueError, match=r"line 2, column 'label': .* but got a missing label"):

@@ -143,7 +143,7 @@ def test_foreign_files(tmp_path):
         {"fnet": "null"},
     ):
         library.save_file(array, path, metadata)
-        refused("no metadata such as save_safetensors writes")
+        refused("lacks the metadata that save_safetensors writes")
     write(path, array, {"format": "fnet classifier 99"})
     refused("format is 'fnet classifier 99'")
     path.unlink()
@@ -177,7 +177,7 @@ def test_arrays_that_do_not_fit(tmp_path):
     refused("variance", **{var: -tensors[var]})
     refused("not positive", **{"standardizer.std": np.zeros(4, np.float32)})
     write(path, tensors, note, sign=False)
-    with pytest.raises(ValueError, match="no metadata such as"):
+    with pytest.raises(ValueError, match="lacks the metadata"):
         load_safetensors(path)
 
 
@@ -220,7 +220,7 @@ def test_metadata_are_bounded(tmp_path):
     path = tmp_path / "model.safetensors"
     save_safetensors(path, classifier())
     tensors, note = parts(path)
-    for size, message in ((4 << 20, "no metadata such as"), (13 << 20, r"its header takes 13\d+ bytes")):
+    for size, message in ((4 << 20, "lacks the metadata"), (13 << 20, r"its header takes 13\d+ bytes")):
         write(path, tensors, {**note, "provenance": {"x": "y" * size}})
         with pytest.raises(ValueError, match=rf"model\.safetensors is not a .*: .*{message}"):
             load_safetensors(path)

@@ -325,7 +325,7 @@ def test_errors():
         ({"solver": "lbfgs"}, "optimizer must be one of"),
         ({"max_iter": 0}, "epochs must be a positive integer"),
         ({"batch_size": 0}, "batch_size must be"),
-        ({"dropout": 1.0}, "dropout is the share"),
+        ({"dropout": 1.0}, "dropout is the fraction"),
         ({"hidden_layer_sizes": (0,)}, "sizes must be positive"),
     ):
         with pytest.raises(ValueError, match=match):
@@ -333,7 +333,7 @@ def test_errors():
     for changes in ({"hidden_layer_sizes": 2.5}, {"batch_size": "all"}, {"max_iter": 2.0}):
         with pytest.raises(TypeError):
             MLPClassifier(**changes).fit(IRIS, NAMES)
-    with pytest.raises(ValueError, match="2 or more classes, but got 1 class"):
+    with pytest.raises(ValueError, match="at least 2 classes, but got 1 class"):
         MLPClassifier().fit(IRIS, NAMES, IRIS_LABELS == 0)
     with pytest.raises(ValueError, match="150 sample weights"):
         MLPClassifier().fit(IRIS, NAMES, np.ones(149))

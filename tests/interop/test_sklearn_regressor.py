@@ -137,7 +137,7 @@ def test_early_stopping_keeps_the_best_epoch_and_its_scores():
     _, valid = data.train_test_split(split_key, fnet.Dataset(np.arange(len(Y)), Y), 0.1)
     expected = r2_score(Y[valid.x], fitted.predict(X[valid.x]))
     assert fitted.validation_scores_[best] == pytest.approx(expected, rel=1e-6)
-    with pytest.raises(ValueError, match="early_stopping needs 2 rows or more, but got n_samples=1"):
+    with pytest.raises(ValueError, match="early_stopping needs at least 2 rows, but got n_samples=1"):
         clone(estimator).fit(X[:1], Y[:1])
 
 

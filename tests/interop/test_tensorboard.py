@@ -128,7 +128,7 @@ def test_the_confusion_matrix_is_a_picture(tmp_path):
     expected_pixels = io.BytesIO()
     plots.confusion_matrix(matrix, ("cat", "dog"), title="t").savefig(expected_pixels, format="png")
     np.testing.assert_array_equal(pixels, image.imread(io.BytesIO(expected_pixels.getvalue())))
-    with pytest.raises(ValueError, match=r"matrix of the 3 classes, but got one of shape \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"matrix for 3 classes, but got shape \(2, 2\)"):
         add_confusion_matrix(tmp_path, "a", matrix, (1, 2, 3), step=1)
 
 

@@ -163,7 +163,7 @@ def test_a_sweep_that_is_stopped_goes_on_with_what_is_left(
     _, errors = driver.communicate(timeout=LIMIT)
     if number == signal.SIGINT:
         assert driver.returncode == 130
-        assert errors == "interrupted; the same command goes on with what is left\n"
+        assert errors == "interrupted; the same command continues\n"
     wait_for(lambda: all(map(gone, pids)))
     before = finished(tmp_path)
     assert 1 <= len(before) < 4

@@ -107,7 +107,7 @@ def test_an_executor_that_cannot_be_made_is_an_error() -> None:
 
 @pytest.mark.parametrize("numbers", [{"in_flight": 0}, {"in_flight": 1, "retries": -1}])
 def test_wrong_numbers_are_errors(numbers: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="expected in_flight of 1 or more"):
+    with pytest.raises(ValueError, match="in_flight must be at least 1"):
         list(map_runs(Fake, square, [1], **numbers))
 
 

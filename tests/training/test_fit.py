@@ -196,9 +196,9 @@ NUMBERS = small(loss="squared_error")
         ((CONFIG, TrainConfig(), TRAIN), {"yield_every": 0}, ValueError, "yield_every must be at least 1 step"),
         ((CONFIG, TrainConfig(), TRAIN), {"engine": "cuda"}, ValueError, "engine must be one of numpy, numba, auto"),
         ((CONFIG, TrainConfig(), TRAIN), {"key": 0}, TypeError, r"key must come from fnet.random.key\(seed\)"),
-        ((NUMBERS, TrainConfig(label_smoothing=0.1), TRAIN), {}, ValueError, "label_smoothing=0.1 is for classes"),
+        ((NUMBERS, TrainConfig(label_smoothing=0.1), TRAIN), {}, ValueError, "label_smoothing=0.1 is for cla"),
         ((NUMBERS, TrainConfig(class_weight="balanced"), TRAIN), {}, ValueError, "class_weight='balanced' is for cla"),
-        ((NUMBERS, TrainConfig(monitor="accuracy"), TRAIN), {}, ValueError, "monitor='accuracy' is for classes"),
+        ((NUMBERS, TrainConfig(monitor="accuracy"), TRAIN), {}, ValueError, "monitor='accuracy' is for classification"),
     ],
 )  # fmt: skip
 def test_wrong_calls(args: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -212,7 +212,7 @@ STATE = fnet.init_train_state(KEY, CONFIG)
 @pytest.mark.parametrize(
     ("train_state", "error", "message"),
     [
-        (STATE[:2], TypeError, "train_state must be a TrainState, as fit yields it, not tuple; for parameters"),
+        (STATE[:2], TypeError, "train_state must be a TrainState from fit, not tuple; for parameters"),
         (fnet.init_train_state(KEY, dataclasses.replace(CONFIG, sizes=(4, 1, 3))), ValueError,
          r"params\[0\].linear.w does not match the config: expected float32\[4, 5\], but got float32\[4, 1\]"),
         (fnet.init_train_state(KEY, dataclasses.replace(CONFIG, dtype="float64")), ValueError,

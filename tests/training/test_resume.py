@@ -72,10 +72,10 @@ def test_a_stopped_run_goes_on_from_a_checkpoint(engine: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ({"batch_size": 16}, {"batch_size": 4}, "made 8 steps in 2 epochs, but here an epoch has 13"),
-        ({"batch_size": 4}, {"batch_size": 16}, "made 26 steps in 2 epochs, but here an epoch has 4"),
+        ({"batch_size": 16}, {"batch_size": 4}, "has 8 steps in 2 epochs, but an epoch here has 13"),
+        ({"batch_size": 4}, {"batch_size": 16}, "has 26 steps in 2 epochs, but an epoch here has 4"),
         ({}, {"optimizer": "sgd"}, "optimizer='sgd' needs an opt_state of SGDState, but train_state has AdamState"),
-        ({}, {"keep": "best"}, "need a train_state that init_train_state has made with them"),
+        ({}, {"keep": "best"}, "need a train_state that was initialized with them"),
     ],
 )
 def test_a_state_of_another_train_config_is_refused(

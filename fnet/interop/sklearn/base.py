@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share: parameters, training, and the checks of what comes in."""
+"""The common part of the classifier and the regressor: parameters, training, and checks of the input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import fnet
-from fnet import data, random, training
+from fnet import data, mlp, random, training
 from fnet.data import Dataset, Standardizer
 from fnet.model import Model
 from fnet.nn import Array
@@ -24,12 +24,12 @@ from fnet.training import EpochRecord, TrainConfig, TrainState
 
 __all__ = ["Base"]
 
-BATCH_SIZE = 64  # of batch_size="auto"
+BATCH_SIZE = 64  # for batch_size="auto"
 
 
-@dataclasses.dataclass(eq=False, repr=False)  # which makes the __init__ that scikit-learn asks for
+@dataclasses.dataclass(eq=False, repr=False)  # generates the __init__ that scikit-learn requires
 class Base(BaseEstimator):
-    """An estimator. Its parameters, which the package describes, are the fields of the class."""
+    """An estimator. Its parameters are the fields of the class; the package documents them."""
 
     hidden_layer_sizes: int | Sequence[int] = (100,)
     _: dataclasses.KW_ONLY
@@ -52,17 +52,17 @@ class Base(BaseEstimator):
     engine: str = "auto"
     random_state: int | np.random.RandomState | None = None
 
-    # What the two differ in -------------------------------------------------------------------------------------------
+    # Differences between the two --------------------------------------------------------------------------------------
 
     def _targets(self, y: Array, new: bool) -> Array:
-        """What y `[rows, …]` is to the network, but for the scale: labels, or numbers; `new` targets define it."""
+        """The labels or unscaled numbers in y `[rows, …]`; `new` targets define the classes or their number."""
         raise NotImplementedError
 
     def _check_targets(self, targets: Array) -> None:
-        """Refuse targets, of the rows with a weight, that cannot be learned."""
+        """Refuse targets of the weighted rows that cannot be learned."""
 
     def _predicted(self, targets: Array, weights: Array) -> tuple[int, dict[str, Any], dict[str, Any]]:
-        """The number of outputs, and the fields of the config and of the model that say what they are."""
+        """The number of outputs, and the fields of the config and the model that describe them."""
         raise NotImplementedError
 
     def _scaled(self, model: Model, targets: Array) -> Array:
@@ -71,7 +71,7 @@ class Base(BaseEstimator):
 
     @property
     def _y_options(self) -> dict[str, Any]:
-        """Of `validate_data`."""
+        """Options of `validate_data`."""
         return {}
 
     def _class_weights(self) -> Any:
@@ -86,12 +86,12 @@ class Base(BaseEstimator):
     # Training ---------------------------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train a new network; with `warm_start` train the one there is. A call that fails leaves none, or that one.
+        """Train a new network or, with `warm_start`, the existing one, which a failed call leaves unchanged.
 
         Args:
             X: features, `[rows, features]`.
-            y: labels, `[rows]`; or numbers, `[rows]` or `[rows, targets]`.
-            sample_weight: `[rows]`, not negative. A row of weight 0 counts as absent.
+            y: labels `[rows]`, or numbers `[rows]` or `[rows, targets]`.
+            sample_weight: weights `[rows]`, not negative. A row with weight 0 is ignored.
 
         Raises:
             TypeError, ValueError: parameters or data are not allowed; there are fewer than 2 classes.
@@ -110,8 +110,8 @@ class Base(BaseEstimator):
         valid_rows = None
         if self.early_stopping:
             if len(rows) < 2:
-                raise ValueError(f"early_stopping needs 2 rows or more, but got n_samples={len(rows)}")
-            # Row numbers take the place of features, so that the weights are split too.
+                raise ValueError(f"early_stopping needs at least 2 rows, but got n_samples={len(rows)}")
+            # Row numbers replace the features, so that the weights are split too.
             numbers = Dataset(rows, targets[rows])
             rows, valid_rows = (part.x for part in data.train_test_split(split_key, numbers, self.validation_fraction))
         train_config = self._train_config(len(rows))
@@ -188,7 +188,7 @@ class Base(BaseEstimator):
         return self
 
     def _begin(self) -> None:
-        """The key and the curves of a network that has not seen a row."""
+        """Set the key and the curves of a new network."""
         self._key = random.key(int(check_random_state(self.random_state).randint(2**31)))
         self.n_iter_, self.loss_curve_ = 0, list[float]()
         self.validation_losses_: list[float | None] | None = None
@@ -214,7 +214,7 @@ class Base(BaseEstimator):
         )
 
     def _new_model(self, x: Array, targets: Array, weights: Array) -> Model:
-        """A model without networks for rows such as these."""
+        """A model without networks, scaled for these rows."""
         hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
         outputs, meaning, unit = self._predicted(targets, weights)
         config = MLPConfig(
@@ -238,13 +238,14 @@ class Base(BaseEstimator):
 
     def _checked_features(self, X: Any) -> Array:
         check_is_fitted(self)
-        _refuse_masked(X=X)
+        mlp.refuse_masked("X", X)
         x: Any = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         return x
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, *, new: bool) -> tuple[Array, Array, Array]:
-        """Features, targets and the weight of each row: its own times that of its class."""
-        _refuse_masked(X=X, y=y, sample_weight=sample_weight)
+        """Features, targets, and the weight of each row, multiplied by the weight of its class."""
+        for name, array in (("X", X), ("y", y), ("sample_weight", sample_weight)):
+            mlp.refuse_masked(name, array)
         checked: Any = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=new, **self._y_options)
         x, y = checked
         targets = self._targets(y, new)
@@ -259,12 +260,6 @@ class Base(BaseEstimator):
         return x, targets, weights
 
 
-def _refuse_masked(**arrays: Any) -> None:
-    for name, array in arrays.items():
-        if isinstance(array, np.ma.MaskedArray):
-            raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill it first, with .filled(...)")
-
-
 def features(model: Model, x: Array) -> Array:
-    """The features as the network takes them."""
+    """Standardized features for the network."""
     return data.standardize(model.standardizer, x, dtype=model.config.dtype)

@@ -25,7 +25,7 @@ __all__ = ["MLPClassifier"]
 class MLPClassifier(ClassifierMixin, Base):
     """A multi-layer perceptron as a scikit-learn classifier.
 
-    The other parameters and attributes are those of `MLPRegressor` too: `help(fnet.interop.sklearn)`.
+    `help(fnet.interop.sklearn)` describes the parameters and attributes that it shares with `MLPRegressor`.
 
     >>> X, y = [[0.0], [0.1], [0.9], [1.0]], ["no", "no", "yes", "yes"]
     >>> MLPClassifier(random_state=0).fit(X, y).predict([[-0.5], [1.5]])
@@ -33,10 +33,10 @@ class MLPClassifier(ClassifierMixin, Base):
 
     Args:
         label_smoothing: see `fnet.losses.label_targets`.
-        class_weight: None, a dict of weights, or "balanced": the inverse of the weight of all rows of the class.
+        class_weight: None, a dict of weights, or "balanced", the inverse of the total weight of the class.
 
     Attributes:
-        classes_: the classes, sorted, in the order of the probabilities; those of `model_` are ints or strings.
+        classes_: the sorted classes, in the order of the probabilities; in `model_`, they are ints or strings.
         validation_scores_: the accuracy.
     """
 
@@ -46,19 +46,19 @@ class MLPClassifier(ClassifierMixin, Base):
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Continue training with one pass over the given rows, at a constant learning rate.
 
-        A call that fails leaves the network as it was.
+        A failed call leaves the network unchanged.
 
         Args:
             X, y, sample_weight: as in `fit`, but not every class needs to occur.
-            classes: in the first call, all classes that will ever occur.
+            classes: all classes, required in the first call.
 
         Raises:
-            TypeError, ValueError: as `fit`; a label is not among the classes; a single row with batch norm.
+            TypeError, ValueError: as for `fit`; a label is not among the classes; a single row with batch norm.
             fnet.NonFiniteLossError: the loss is infinite or not a number.
         """
         first = not hasattr(self, "model_")
         if self.class_weight == "balanced":
-            raise ValueError('class_weight="balanced" needs all rows, but partial_fit sees some; pass a dict instead')
+            raise ValueError('class_weight="balanced" needs all rows, unlike partial_fit; pass a dict instead')
         if first:
             if classes is None:
                 raise ValueError("the first call of partial_fit needs all classes: classes=numpy.unique(y_of_all_rows)")
@@ -68,10 +68,10 @@ class MLPClassifier(ClassifierMixin, Base):
         return self._partial_fit(X, y, sample_weight, first=first)
 
     def predict(self, X: Any) -> Array:
-        """The most probable class of each row of `[rows, features]`.
+        """The most probable class of each row of X, `[rows, features]`.
 
         Raises:
-            sklearn.exceptions.NotFittedError, ValueError: as `predict_proba`.
+            sklearn.exceptions.NotFittedError, ValueError: as for `predict_proba`.
         """
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
@@ -90,7 +90,7 @@ class MLPClassifier(ClassifierMixin, Base):
         """The logarithms of `predict_proba`, finite even where a probability rounds to 0.
 
         Raises:
-            sklearn.exceptions.NotFittedError, ValueError: as `predict_proba`.
+            sklearn.exceptions.NotFittedError, ValueError: as for `predict_proba`.
         """
         x = self._checked_features(X)
         (member,) = self.model_.members
@@ -98,14 +98,14 @@ class MLPClassifier(ClassifierMixin, Base):
 
     def _targets(self, y: Array, new: bool) -> Array:
         check_classification_targets(y)
-        if new and not hasattr(self, "classes_"):  # partial_fit is told them
+        if new and not hasattr(self, "classes_"):  # partial_fit gets them as an argument
             self.classes_, codes = np.unique(y, return_inverse=True)
             return codes
         return data.encode_labels(y, tuple(self.classes_.tolist()))
 
     def _check_targets(self, targets: Array) -> None:
         if (count := len(np.unique(targets))) < 2:
-            raise ValueError(f"training needs rows of 2 or more classes, but got {count} class")
+            raise ValueError(f"training needs at least 2 classes, but got {count} class")
 
     def _predicted(self, targets: Array, weights: Array) -> tuple[int, dict[str, Any], dict[str, Any]]:
         names = tuple(name if isinstance(name, int | str) else str(name) for name in self.classes_.tolist())

@@ -23,9 +23,9 @@ __all__ = ["MLPRegressor"]
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class MLPRegressor(RegressorMixin, Base):
-    """A multi-layer perceptron as a scikit-learn regressor, of one target or of several.
+    """A multi-layer perceptron as a scikit-learn regressor, for one or several targets.
 
-    The other parameters and attributes are those of `MLPClassifier` too: `help(fnet.interop.sklearn)`.
+    `help(fnet.interop.sklearn)` describes the parameters and attributes that it shares with `MLPClassifier`.
 
     >>> X = [[0.0], [1.0], [2.0], [3.0]]
     >>> MLPRegressor((), learning_rate_init=0.3, random_state=0).fit(X, [10, 20, 30, 40]).predict([[1.5]]).round(1)
@@ -34,14 +34,14 @@ class MLPRegressor(RegressorMixin, Base):
     Args:
         loss: "squared_error", "huber" or "pinball".
         huber_delta: where the Huber loss becomes linear, in standard deviations of the target.
-        quantile: that the pinball loss predicts, of a single target.
-        standardize_target: standardize the targets inside, with the weighted means and standard deviations of the
-            training rows (of the first call, in `partial_fit`). Predictions are in the unit of y in any case, and
-            losses are those of the targets as the network learns them.
+        quantile: the quantile that the pinball loss predicts, for a single target.
+        standardize_target: standardize the targets internally, with the weighted means and standard deviations of the
+            training rows (in `partial_fit`, of the first call). Predictions are always in the unit of y; losses are
+            those of the scaled targets.
 
     Attributes:
-        validation_scores_: R², of several targets that of their summed squares; with the pinball loss the share of
-            rows that are not above the quantile.
+        validation_scores_: R² (for several targets, of the sums of their squares); with the pinball loss, the fraction
+            of rows that are not above the quantile.
     """
 
     loss: str = "squared_error"
@@ -52,19 +52,19 @@ class MLPRegressor(RegressorMixin, Base):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Continue training with one pass over the given rows, at a constant learning rate.
 
-        A call that fails leaves the network as it was.
+        A failed call leaves the network unchanged.
 
         Args:
             X, y, sample_weight: as in `fit`.
 
         Raises:
-            TypeError, ValueError: as `fit`; a single row with batch norm.
+            TypeError, ValueError: as for `fit`; a single row with batch norm.
             fnet.NonFiniteLossError: the loss is infinite or not a number.
         """
         return self._partial_fit(X, y, sample_weight, first=not hasattr(self, "model_"))
 
     def predict(self, X: Any) -> Array:
-        """The numbers of each row of `[rows, features]`: `[rows]`, or `[rows, targets]` of several targets.
+        """The predictions for X `[rows, features]`: `[rows]`, or `[rows, targets]` for several targets.
 
         Raises:
             sklearn.exceptions.NotFittedError: before `fit`.
