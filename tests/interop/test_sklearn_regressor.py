@@ -94,13 +94,32 @@ def test_fit_is_the_pure_functions():
     assert fitted.model_.config == config
     scale = data.fit_target_scale(Y)
     _, key = fnet.random.split(fnet.random.key(int(np.random.RandomState(4).randint(2**31))))
-    train_config = fnet.TrainConfig(epochs=3, batch_size=50, learning_rate=3e-3, schedule="onecycle", b2=0.9)
+    automatic = {"weight_decay": 200 / 442}
+    train_config = fnet.TrainConfig(
+        epochs=3, batch_size=50, learning_rate=3e-3, schedule="onecycle", b2=0.9, **automatic
+    )
     targets = data.scale_targets(scale, Y, dtype="float64")
     *_, (end, record) = fnet.fit(config, train_config, fnet.Dataset(X, targets), key=key)
     assert_trees_equal(fitted.model_.members[0], (end.params, end.state))
     np.testing.assert_allclose((fitted.model_.scale.mean, fitted.model_.scale.std), (scale.mean, scale.std))
     np.testing.assert_allclose(fitted.loss_curve_[-1], record.train_loss)
     np.testing.assert_array_equal(model.predict(fitted.model_, X), fitted.predict(X))
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "batch_size", "weight_decay"),
+    [
+        (20, {}, 20, 0.75), (75, {}, 25, 0.75), (221, {}, 56, 0.75), (3000, {}, 60, 200 / 3000),
+        (100_000, {}, 50, 200 / 100_000), (75, {"solver": "sgd"}, 25, 0.0),
+        (75, {"weight_decay": 0.1, "batch_size": 64}, 64, 0.1),
+    ],
+)  # fmt: skip
+def test_what_auto_stands_for(rows, options, batch_size, weight_decay):
+    for estimator in (MLPClassifier(**options), MLPRegressor(**options)):
+        found = estimator._train_config(rows)
+        assert (found.batch_size, found.weight_decay) == (batch_size, weight_decay)
+        found = estimator._train_config(rows, partial=True)
+        assert found.weight_decay == options.get("weight_decay", 0), "of how many rows these are a part is not known"
 
 
 def test_the_target_is_standardized_inside():

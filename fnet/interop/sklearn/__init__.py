@@ -12,8 +12,10 @@ these have them, and otherwise those of `fnet.MLPConfig` and `fnet.TrainConfig`.
 - learning_rate_init: the learning rate; with a schedule, its peak.
 - schedule: of the learning rate over `max_iter` epochs: "constant", "cosine", "warmup_cosine" or "onecycle".
 - b2: the decay rate of Adam's second moment, see `fnet.adam_update`.
-- weight_decay: decoupled, see `fnet.adam_update`.
-- batch_size: rows per step, at most all rows; "auto" is 64.
+- weight_decay: decoupled, of weights alone, see `fnet.adam_update`; "auto" is 1.5, or (370 / rows) ** 1.5 if that is
+  less, and 0 with SGD and in `partial_fit`, which sees only some of the rows.
+- batch_size: rows per step, at most all rows; "auto" is a quarter of the rows, from 32 to 64, or a size near it that
+  leaves many rows for the last batch: `fnet.data.even_batch_size`.
 - max_iter: the number of epochs.
 - standardize: standardize the features with the unweighted means and standard deviations of the training rows (in
   `partial_fit`, of the first call). Otherwise, use a `StandardScaler`.

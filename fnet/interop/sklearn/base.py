@@ -24,7 +24,10 @@ from fnet.training import EpochRecord, TrainConfig, TrainState
 
 __all__ = ["Base"]
 
-BATCH_SIZE = 64  # for batch_size="auto"
+# What "auto" stands for, chosen with scripts/bench/tables.py on other folds than those of its results. A prior on the
+# parameters weighs less in a mean over more rows.
+BATCH_SIZES, BATCHES = (32, 64), 4  # at least so many batches in an epoch, if they are not smaller
+WEIGHT_DECAY, DECAYED_ROWS = 0.75, 200.0
 
 
 @dataclasses.dataclass(eq=False, repr=False)  # generates the __init__ that scikit-learn requires
@@ -40,7 +43,7 @@ class Base(BaseEstimator):
     learning_rate_init: float = 3e-3
     schedule: str = "cosine"
     b2: float = 0.999
-    weight_decay: float = 0.0
+    weight_decay: float | str = "auto"
     batch_size: int | str = "auto"
     max_iter: int = 100
     standardize: bool = False
@@ -160,7 +163,7 @@ class Base(BaseEstimator):
         if first:
             self._begin()
         rows = np.flatnonzero(weights)
-        train_config = dataclasses.replace(self._train_config(len(rows)), schedule="constant")
+        train_config = self._train_config(len(rows), partial=True)
         init_key, order_key, step_key = random.split(random.fold_in(self._key, self.n_iter_), 3)
         if first:
             model = self._new_model(x[rows], targets[rows], weights[rows])
@@ -198,16 +201,21 @@ class Base(BaseEstimator):
         self._train_state = train_state
         self.model_ = model._replace(members=((train_state.params, train_state.state),))
 
-    def _train_config(self, rows: int) -> TrainConfig:
-        batch_size: Any = BATCH_SIZE if self.batch_size == "auto" else self.batch_size
+    def _train_config(self, rows: int, *, partial: bool = False) -> TrainConfig:
+        batch_size, weight_decay = self.batch_size, self.weight_decay
+        if batch_size == "auto":
+            batch_size = data.even_batch_size(rows, min(max(rows // BATCHES, BATCH_SIZES[0]), BATCH_SIZES[1]))
+        if weight_decay == "auto":
+            unknown = partial or self.solver != "adam"
+            weight_decay = 0.0 if unknown else min(WEIGHT_DECAY, DECAYED_ROWS / rows)
         return TrainConfig(
             epochs=operator.index(self.max_iter),
-            batch_size=min(operator.index(batch_size), rows),
+            batch_size=min(operator.index(batch_size), rows),  # pyright: ignore[reportArgumentType]
             optimizer=self.solver,
             learning_rate=self.learning_rate_init,
-            schedule=self.schedule,
+            schedule="constant" if partial else self.schedule,
             b2=self.b2,
-            weight_decay=self.weight_decay,
+            weight_decay=weight_decay,  # pyright: ignore[reportArgumentType]
             keep="best" if self.early_stopping else "last",
             patience=operator.index(self.n_iter_no_change) if self.early_stopping else None,
             **self._train_options(),

@@ -28,7 +28,8 @@ class MLPRegressor(RegressorMixin, Base):
     `help(fnet.interop.sklearn)` describes the parameters and attributes that it shares with `MLPClassifier`.
 
     >>> X = [[0.0], [1.0], [2.0], [3.0]]
-    >>> MLPRegressor((), learning_rate_init=0.3, random_state=0).fit(X, [10, 20, 30, 40]).predict([[1.5]]).round(1)
+    >>> line = MLPRegressor((), learning_rate_init=0.3, weight_decay=0, random_state=0).fit(X, [10, 20, 30, 40])
+    >>> line.predict([[1.5]]).round(1)
     array([25.])
 
     Args:
