@@ -5,8 +5,9 @@ The graph (opset 13, IR version 8) standardizes in float64 and computes in float
     features [batch, features] float32  ->  label [batch] int64 or string,  probabilities [batch, classes] float32
     features [batch, features] float32  ->  prediction [batch] or [batch, outputs] float64, in the unit of the targets
 
-Batch norm is folded into the linear layers. Standardization is not: if a mean is large compared with its standard
-deviation, `w x / std - w mean / std` loses digits in float32 that `(x - mean) / std` keeps.
+The features are float64 if float32 would round one by more than 1/64 of its standard deviation, as it does with
+timestamps in milliseconds. Batch norm is folded into the linear layers. Standardization is not: if a mean is large
+compared with its standard deviation, `w x / std - w mean / std` loses digits in float32 that `(x - mean) / std` keeps.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET, IR_VERSION = 13, 8
+FAR = 2.0**18  # standard deviations from 0; float32 has 24 bits
 
 
 def save_onnx(path: str | Path, model: Model) -> None:
@@ -67,7 +69,9 @@ def to_onnx(model: Model) -> onnx.ModelProto:
     networks = [mlp.fold_batch_norm(model.config, *member) for member in model.members]
     logits = [_network(graph, config, params, x) for config, params in networks]
     outputs = _probabilities(graph, model, logits) if model.scale is None else _numbers(graph, model, logits)
-    inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", model.config.sizes[0]])]
+    mean, std = model.standardizer
+    kind = TensorProto.DOUBLE if (np.abs(mean) > FAR * np.abs(std)).any() else TensorProto.FLOAT
+    inputs = [helper.make_tensor_value_info("features", kind, ["batch", model.config.sizes[0]])]
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "fnet", inputs, outputs, graph.constants),
         producer_name="fnet",

@@ -176,6 +176,13 @@ def numbers(rows: int, label: Callable[[np.ndarray[Any, Any]], Any], width: int 
     return [[*row.tolist(), label(row)] for row in x]
 
 
+def units(rows: int) -> Rows:
+    """Features of units so different that the small ones count for nothing unless each is scaled."""
+    chance = random.Random(0)
+    people = [(chance.randint(18, 80), chance.gauss(4e4, 9e3), chance.randint(0, 30)) for _ in range(rows)]
+    return [["abc"[i % 3], *person, person[0] + person[2] > 64] for i, person in enumerate(people)]
+
+
 def sign(row: np.ndarray[Any, Any]) -> str:
     return "up" if row[0] > 0 else "down"
 
@@ -227,6 +234,11 @@ def test_what_cannot_be_right_is_one_line(
             id="milliseconds, and the label first",
         ),
         pytest.param([[i, *row] for i, row in enumerate(numbers(200, sign))], [], id="an index"),
+        pytest.param(
+            [["name", "age", "income", "years", "stays"], *units(300)],
+            ["--drop", "name"],
+            id="different units, and --drop",
+        ),
         pytest.param(
             [["code", "y"], *([i % 7, "ab"[i % 7 in (1, 4, 6)]] for i in range(200))],
             ["--categorical", "code"],

@@ -8,7 +8,7 @@ import pytest
 
 import fnet
 from fnet import MLPConfig, model, tree
-from fnet.data import Standardizer
+from fnet.data import EncodedColumn, Encoder, Standardizer
 from fnet.interop.onnx import save_onnx, to_onnx
 from fnet.model import Model
 from fnet.nn import ACTIVATIONS
@@ -112,6 +112,30 @@ def test_float64():
 @pytest.mark.parametrize("standardizer_dtype", ["float32", "float64"])
 def test_features_far_from_zero(standardizer_dtype):
     check(classifier(offset=1e5, standardizer_dtype=standardizer_dtype))
+
+
+def test_features_that_float32_cannot_tell_apart_are_float64():
+    some = classifier(standardizer_dtype="float64")
+    mean, std = some.standardizer.mean.copy(), some.standardizer.std.copy()
+    mean[2], std[2] = 1.7e12, 3e5  # a time in milliseconds
+    some = some._replace(standardizer=Standardizer(mean, std))
+    x = mean + 2 * std * np.random.default_rng(1).normal(size=(ROWS, 5))
+    check(some, x)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match=r"expected: .tensor.double"):
+        run(to_onnx(some), x.astype(np.float32))
+
+
+def test_the_features_of_a_table_are_named_in_their_order():
+    encoder = Encoder(
+        (
+            EncodedColumn("age", "numeric", indicator=True),
+            EncodedColumn("sex", "categorical", "", levels=("f", "m", "x")),
+        )
+    )
+    notes = {
+        note.key: json.loads(note.value) for note in to_onnx(classifier()._replace(encoder=encoder)).metadata_props
+    }
+    assert notes["features"] == ["age", "age (missing)", "sex=f", "sex=m", "sex=x"]
 
 
 def test_any_number_of_rows():

@@ -137,6 +137,7 @@ def test_fit_is_the_pure_functions():
     assert fitted.model_.config == config
     seed = int(np.random.RandomState(4).randint(2**31))
     _, key = fnet.random.split(fnet.random.key(seed))
+    training |= {"decay_weights_only": True}
     train_config = fnet.TrainConfig(epochs=3, optimizer="sgd", learning_rate=3e-3, **training)
     *_, (end, record) = fnet.fit(config, train_config, fnet.Dataset(IRIS, IRIS_LABELS), key=key)
     assert_trees_equal(fitted.model_.members[0], (end.params, end.state))

@@ -94,7 +94,7 @@ def test_fit_is_the_pure_functions():
     assert fitted.model_.config == config
     scale = data.fit_target_scale(Y)
     _, key = fnet.random.split(fnet.random.key(int(np.random.RandomState(4).randint(2**31))))
-    automatic = {"weight_decay": 200 / 442}
+    automatic = {"weight_decay": (370 / 442) ** 1.5, "decay_weights_only": True}
     train_config = fnet.TrainConfig(
         epochs=3, batch_size=50, learning_rate=3e-3, schedule="onecycle", b2=0.9, **automatic
     )
@@ -109,8 +109,8 @@ def test_fit_is_the_pure_functions():
 @pytest.mark.parametrize(
     ("rows", "options", "batch_size", "weight_decay"),
     [
-        (20, {}, 20, 0.75), (75, {}, 25, 0.75), (221, {}, 56, 0.75), (3000, {}, 60, 200 / 3000),
-        (100_000, {}, 50, 200 / 100_000), (75, {"solver": "sgd"}, 25, 0.0),
+        (20, {}, 20, 1.5), (75, {}, 25, 1.5), (221, {}, 56, 1.5), (3000, {}, 60, (370 / 3000) ** 1.5),
+        (100_000, {}, 50, 0.0037**1.5), (75, {"solver": "sgd"}, 25, 0.0),
         (75, {"weight_decay": 0.1, "batch_size": 64}, 64, 0.1),
     ],
 )  # fmt: skip

@@ -24,10 +24,10 @@ from fnet.training import EpochRecord, TrainConfig, TrainState
 
 __all__ = ["Base"]
 
-# What "auto" stands for, chosen with scripts/bench/tables.py on other folds than those of its results. A prior on the
-# parameters weighs less in a mean over more rows.
+# What "auto" stands for, chosen with scripts/bench/tables.py on other folds than those of its results. More rows need
+# less weight decay: a prior weighs less in the mean loss, and there are more steps.
 BATCH_SIZES, BATCHES = (32, 64), 4  # at least so many batches in an epoch, if they are not smaller
-WEIGHT_DECAY, DECAYED_ROWS = 0.75, 200.0
+WEIGHT_DECAY, DECAYED_ROWS = 1.5, 370
 
 
 @dataclasses.dataclass(eq=False, repr=False)  # generates the __init__ that scikit-learn requires
@@ -207,7 +207,7 @@ class Base(BaseEstimator):
             batch_size = data.even_batch_size(rows, min(max(rows // BATCHES, BATCH_SIZES[0]), BATCH_SIZES[1]))
         if weight_decay == "auto":
             unknown = partial or self.solver != "adam"
-            weight_decay = 0.0 if unknown else min(WEIGHT_DECAY, DECAYED_ROWS / rows)
+            weight_decay = 0.0 if unknown else min(WEIGHT_DECAY, (DECAYED_ROWS / rows) ** 1.5)
         return TrainConfig(
             epochs=operator.index(self.max_iter),
             batch_size=min(operator.index(batch_size), rows),  # pyright: ignore[reportArgumentType]
@@ -216,6 +216,7 @@ class Base(BaseEstimator):
             schedule="constant" if partial else self.schedule,
             b2=self.b2,
             weight_decay=weight_decay,  # pyright: ignore[reportArgumentType]
+            decay_weights_only=True,
             keep="best" if self.early_stopping else "last",
             patience=operator.index(self.n_iter_no_change) if self.early_stopping else None,
             **self._train_options(),
