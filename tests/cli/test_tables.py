@@ -1,6 +1,7 @@
 """`fnet train` and `fnet predict` on tables as people have them: a right answer, or one line that says what to do."""
 
 import csv
+import importlib.util
 import io
 import json
 import random
@@ -13,7 +14,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from fnet import calibration, model, testing
+from fnet import MLPConfig, calibration, model, testing
+from fnet.cli import scores as cli_scores
 
 from .conftest import Fnet, interrupting, refused, succeeds
 
@@ -256,6 +258,17 @@ def test_what_can_be_right_is(rows: Rows, options: list[str], tmp_path: Path, fn
     assert scores(tmp_path / "run", "valid")["accuracy"] > 0.9
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("palmerpenguins"), reason="palmerpenguins is not installed")
+def test_penguins_need_no_option(tmp_path: Path, fnet_command: Fnet) -> None:
+    spec = importlib.util.find_spec("palmerpenguins")
+    assert spec is not None and spec.origin is not None  # noqa: PT018
+    data = Path(spec.origin).parent / "data" / "penguins.csv"
+    out = succeeds(fnet_command("train", "--data", data, "--no-pictures", "--out", tmp_path / "run")).out
+    assert "column 'species' is named like a target, and taken as the target" in out.splitlines()
+    assert "19 missing cells in 5 columns" in out
+    assert scores(tmp_path / "run", "valid")["accuracy"] > 0.95
+
+
 def test_a_column_named_best_is_kept_and_so_is_the_best_epoch(tmp_path: Path, fnet_command: Fnet) -> None:
     header, *rows = customers(60)
     data = write(tmp_path / "data.csv", [["best", *header[1:]], *rows])
@@ -280,6 +293,12 @@ def test_few_rows_are_trained_on(tmp_path: Path, fnet_command: Fnet) -> None:
     options = ["--valid-size", "3", "--overwrite", "--out", tmp_path / "run"]
     error = refused(fnet_command("train", "--data", data, *FAST, *options))
     assert "leaves fewer than 2 for training; try --valid-size 0" in error
+
+
+def test_a_loss_of_nothing_has_no_sign() -> None:
+    """As "valid loss -0.0000" had."""
+    certain = cli_scores.score(MLPConfig((2, 2)), np.eye(2, dtype=np.float32), np.array([0, 1]))
+    assert cli_scores.said(MLPConfig((2, 2)), certain, "") == ["loss 0.0000", "accuracy 1.0000"]
 
 
 # Folds ----------------------------------------------------------------------------------------------------------------
