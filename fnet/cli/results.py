@@ -120,7 +120,7 @@ def how_judged(job: Job, split: str) -> str:
     """What makes the scores of a split other than those of new rows, or of the model: for its title."""
     if split != "valid":
         return ""
-    network = ", each row by the network that was trained without it" if job.folds is not None else ""
+    network = ", rows predicted by the network that did not see them" if job.folds is not None else ""
     quantiles = ", on which the quantiles were fitted: judge them on --test" if job.config.quantiles else ""
     return network + (quantiles if job.calibrate else "")
 

@@ -150,7 +150,7 @@ def test_quantiles_are_three_columns_that_do_not_cross_and_cover_new_rows(
     assert said in succeeds(fnet_command("train", *options, "--epochs", "1", "--out", own)).out
     assert said in (own / "report.txt").read_text()
     assert (
-        f"without it{said}"
+        f"did not see them{said}"
         in succeeds(fnet_command("train", *options, "--epochs", "1", "--folds", "2", "--overwrite", "--out", own)).out
     )
     assert said not in succeeds(fnet_command("train", *options, "--no-calibrate", "--overwrite", "--out", own)).out

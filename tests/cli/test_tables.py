@@ -264,7 +264,7 @@ def test_penguins_need_no_option(tmp_path: Path, fnet_command: Fnet) -> None:
     assert spec is not None and spec.origin is not None  # noqa: PT018
     data = Path(spec.origin).parent / "data" / "penguins.csv"
     out = succeeds(fnet_command("train", "--data", data, "--no-pictures", "--out", tmp_path / "run")).out
-    assert "column 'species' is named like a target, and taken as the target" in out.splitlines()
+    assert "column 'species' is named like a target and is used as the target" in out.splitlines()
     assert "19 missing cells in 5 columns" in out
     assert scores(tmp_path / "run", "valid")["accuracy"] > 0.95
 
