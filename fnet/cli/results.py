@@ -117,11 +117,11 @@ def make_model(job: Job, trained: Sequence[Trained]) -> Model:
 
 
 def how_judged(job: Job, split: str) -> str:
-    """What makes the scores of a split other than those of new rows, or of the model: for its title."""
+    """A note for the title of a split whose scores are not those of the model on new rows."""
     if split != "valid":
         return ""
     network = ", rows predicted by the network that did not see them" if job.folds is not None else ""
-    quantiles = ", on which the quantiles were fitted: judge them on --test" if job.config.quantiles else ""
+    quantiles = ", on which the quantiles were calibrated: see --test" if job.config.quantiles else ""
     return network + (quantiles if job.calibrate else "")
 
 

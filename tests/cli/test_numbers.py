@@ -146,7 +146,7 @@ def test_quantiles_are_three_columns_that_do_not_cross_and_cover_new_rows(
     )
     assert results(out)["valid"]["coverage"] == pytest.approx(0.8, abs=0.02), "fitted on these rows"
     own = tmp_path / "own"
-    said = ", on which the quantiles were fitted: judge them on --test\n"
+    said = ", on which the quantiles were calibrated: see --test\n"
     assert said in succeeds(fnet_command("train", *options, "--epochs", "1", "--out", own)).out
     assert said in (own / "report.txt").read_text()
     assert (
