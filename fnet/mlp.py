@@ -215,8 +215,7 @@ def folded_logits(config: MLPConfig, params: Params, x: Array) -> Array:
     """The logits of a network without batch norm, as `fold_batch_norm` returns it."""
     for layer in params[:-1]:
         x, _ = nn.linear_fwd(layer.linear, x)
-        # ReLU by the maximum with a row of zeros takes NumPy half the time of that with the number 0.
-        zeros = np.zeros_like(x[:1])
+        zeros = np.zeros_like(x[:1])  # NumPy computes the maximum with an array in half the time of that with 0
         x = np.maximum(x, zeros) if config.activation == "relu" else nn.activation_fwd(config.activation, x)[0]
     return nn.linear_fwd(params[-1].linear, x)[0]
 
@@ -291,12 +290,7 @@ def check_features(config: MLPConfig, x: npt.ArrayLike, *, first_row: int = 0) -
         raise ValueError(f"x must have shape [batch, {config.sizes[0]}], but got {list(x.shape)}")
     if not len(x):
         raise ValueError("x has no rows")
-    with np.errstate(over="ignore"):  # a number too large for the dtype becomes infinite, which is checked below
-        x = x.astype(config.dtype, copy=False)
-    if not np.isfinite(x).all():
-        row, column = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        raise ValueError(f"x must be finite, but x[{first_row + row}, {column}] is {x[row, column]}")
-    return x
+    return _finite("x", x, config.dtype, first_row)
 
 
 def loss_targets(config: MLPConfig, y: npt.ArrayLike, batch: int, label_smoothing: float = 0.0) -> Array:
@@ -317,16 +311,21 @@ def loss_targets(config: MLPConfig, y: npt.ArrayLike, batch: int, label_smoothin
         y = y[:, None]
     if y.dtype.kind not in "fiu" or y.shape[1:] != (width,):
         raise ValueError(f"targets must be numbers [batch, {width}], but got {y.dtype}{list(y.shape)}")
-    with np.errstate(over="ignore"):
-        y = y.astype(config.dtype, copy=False)
-    if not np.isfinite(y).all():
-        row, column = (int(i) for i in np.argwhere(~np.isfinite(y))[0])
-        raise ValueError(f"targets must be finite in {config.dtype}, but y[{row}, {column}] is {y[row, column]}")
+    y = _finite("y", y, config.dtype)
     if config.loss != "cross_entropy":
         return y
     if y.min() < 0 or np.abs(y.sum(axis=1) - 1).max() > 1e-3:
         raise ValueError("targets must be probabilities: not negative, with a sum of 1 in each row")
     return (1 - smoothing) * y + smoothing / config.num_outputs
+
+
+def _finite(name: str, array: Array, dtype: str, first_row: int = 0) -> Array:
+    with np.errstate(over="ignore"):  # a number too large for the dtype becomes infinite, which is checked below
+        array = array.astype(dtype, copy=False)
+    if not np.isfinite(array).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name} must be finite in {dtype}, but {name}[{first_row + row}, {column}] is {array[row, column]}")
+    return array
 
 
 def mean_weights(sample_weight: npt.ArrayLike | None, batch: int, dtype: str) -> Array:

@@ -1,4 +1,4 @@
-"""Pictures of runs, with matplotlib (the extra `plots`): Chen & Wu's Fig. 5 to 14.
+"""Pictures of runs with matplotlib (the extra `plots`): Chen & Wu's Fig. 5 to 14.
 
 Each function returns a figure, which its `savefig` writes. Titles, names of classes and labels are plain text.
 """
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 DPI = 150
-MAX_CLASSES = 100  # of a confusion matrix that can be read
-PAIRS = 25  # pairs of classes shown where there are more
-LONGEST = 32  # characters shown of the name of a class
+MAX_CLASSES = 100  # in a legible confusion matrix
+PAIRS = 25  # pairs of classes shown if there are more classes
+LONGEST = 32  # characters shown of a class name
 PANELS = 6  # outputs of a regression that are drawn
-DOTS = 2000  # rows that are drawn as a dot each; more are counted in hexagons
+DOTS = 2000  # rows drawn as dots; more rows are counted in hexagons
 
 
 def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", test: float | None = None) -> Figure:
@@ -40,7 +40,7 @@ def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", tes
 
     Args:
         records: from `fnet.fit`, finished epochs.
-        metric: "loss", or what the score is called, such as "accuracy" or "RMSE [EUR]".
+        metric: "loss", or the name of the score, such as "accuracy" or "RMSE [EUR]".
         test: the value on the test set after training, drawn as a line.
     """
     figure, axes = _figure(6.4, 4.2)
@@ -59,10 +59,10 @@ def history(records: Sequence[EpochRecord], metric: str, *, title: str = "", tes
 
 
 def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "", legend: str = "") -> Figure:
-    """One curve per group with a band of its spread: the mean over runs, and one standard deviation to either side.
+    """One curve per group: the mean over runs, with a band of one standard deviation.
 
     Args:
-        groups: label to `[runs, epochs]` values.
+        groups: maps labels to values `[runs, epochs]`.
     """
     figure, axes = _figure(6.4, 4.2)
     _draw_curves(axes, groups)
@@ -74,10 +74,10 @@ def curves(groups: Mapping[str, npt.ArrayLike], metric: str, *, title: str = "",
 def study(
     accuracy: Mapping[str, npt.ArrayLike], loss: Mapping[str, npt.ArrayLike], *, title: str = "", legend: str = ""
 ) -> Figure:
-    """Accuracy and loss side by side, each as `curves`; Chen & Wu's Fig. 8 to 14.
+    """Accuracy and loss side by side, each drawn like `curves`; Chen & Wu's Fig. 8 to 14.
 
     Args:
-        accuracy, loss: label to `[runs, epochs]` values.
+        accuracy, loss: map labels to values `[runs, epochs]`.
     """
     figure, both = _figure(9.6, 3.8, columns=2)
     for axes, metric, groups in zip(both, ("accuracy", "loss"), (accuracy, loss), strict=True):
@@ -89,10 +89,10 @@ def study(
 
 
 def accuracy_against_time(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = "") -> Figure:
-    """Validation accuracy against seconds of training: for each label its runs, and their mean with a number.
+    """Validation accuracy against training time: the runs of each label and, with a number, their mean.
 
     Args:
-        points: label to (seconds, accuracies) of its runs.
+        points: maps labels to (seconds, accuracies) of their runs.
     """
     figure, axes = _figure(7.2, 5)
     for i, (label, (seconds, accuracies)) in enumerate(points.items()):
@@ -110,13 +110,13 @@ def accuracy_against_time(points: Mapping[str, tuple[Sequence[float], Sequence[f
 
 
 def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: str = "") -> Figure:
-    """The confusion matrix with its numbers, rows the truth; Chen & Wu's Fig. 7.
+    """The confusion matrix with its numbers, true classes in rows; Chen & Wu's Fig. 7.
 
-    Of more than 100 classes it shows the pairs that are confused most often.
+    For more than 100 classes, it shows the pairs that are confused most often.
 
     Args:
         matrix: `[classes, classes]` counts, from `fnet.metrics.confusion_matrix`.
-        classes: their names.
+        classes: the names of the classes.
     """
     counts = np.asarray(matrix)
     if len(counts) > MAX_CLASSES:
@@ -159,19 +159,21 @@ def _confused_pairs(counts: npt.NDArray[Any], classes: Sequence[Any], title: str
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("examples")
     axes.set_ylabel("true class → predicted class")
-    axes.set_title(_printable(f"{title}\nthe pairs confused most often, of {len(counts):,} classes"), parse_math=False)
+    axes.set_title(
+        _printable(f"{title}\nthe most frequently confused pairs of {len(counts):,} classes"), parse_math=False
+    )
     return figure
 
 
 def predicted_against_true(
     targets: npt.ArrayLike, predictions: npt.ArrayLike, names: Sequence[str], *, title: str = "", unit: str = ""
 ) -> Figure:
-    """Predicted numbers against the true ones, with the line on which they would be equal; a panel for each output.
+    """Predicted against true numbers, with the line on which they are equal; a panel for each output.
 
     Args:
         targets, predictions: `[rows, outputs]`.
-        names: of the outputs; the first 6 are drawn.
-        unit: of the targets, such as "EUR".
+        names: the names of the outputs; the first 6 are drawn.
+        unit: the unit of the targets, such as "EUR".
     """
 
     def draw(axes: Any, y: npt.NDArray[Any], p: npt.NDArray[Any]) -> None:
@@ -185,7 +187,7 @@ def predicted_against_true(
 def residuals(
     targets: npt.ArrayLike, predictions: npt.ArrayLike, names: Sequence[str], *, title: str = "", unit: str = ""
 ) -> Figure:
-    """What is left of the true numbers when the predicted ones are taken off; arguments as `predicted_against_true`."""
+    """Residuals, true minus predicted numbers; arguments as for `predicted_against_true`."""
 
     def draw(axes: Any, y: npt.NDArray[Any], p: npt.NDArray[Any]) -> None:
         axes.axhline(0, color="C3", linewidth=1)
@@ -223,7 +225,7 @@ def _panels(
 
 
 def _dots(axes: Any, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
-    """A dot for each pair; of many pairs hexagons, darker where there are more."""
+    """A dot for each pair; many pairs are counted in hexagons, darker for more pairs."""
     if len(x) <= DOTS:
         axes.plot(x, y, ".", color="C0", markersize=5, alpha=0.6, markeredgewidth=0)
     else:
@@ -236,7 +238,7 @@ def _with(label: str, unit: str) -> str:
 
 
 def _shown(name: Any) -> str:
-    """The name of a class, without the characters that no font has, and cut where it is long."""
+    """A class name without characters that no font has, shortened if it is long."""
     text = _printable(name)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 

@@ -270,7 +270,7 @@ QUANTILES = {"loss": "pinball"}
         ({}, [0, 1, 2, 3, 0, 0], {}, ValueError, "labels must be from 0 to 2 for 3 classes, but got 0 to 3"),
         ({}, np.zeros((6, 2)), {}, ValueError, r"targets must be numbers \[batch, 3\], but got float64\[6, 2\]"),
         ({}, np.eye(3, dtype=int)[[0] * 6], {}, ValueError, r"labels must have shape \[batch\], but got \[6, 3\]"),
-        ({}, np.full((6, 3), np.nan), {}, ValueError, r"targets must be finite in float64, but y\[0, 0\] is nan"),
+        ({}, np.full((6, 3), np.nan), {}, ValueError, r"y must be finite in float\d\d, but y\[0, 0\] is nan"),
         ({}, np.ones((6, 3)), {}, ValueError, "targets must be probabilities"),
         ({}, np.array([[-0.5, 1, 0.5]] * 6), {}, ValueError, "targets must be probabilities"),
         ({}, [0] * 6, {"label_smoothing": 1.5}, ValueError, r"label_smoothing must be in \[0, 1\], but got 1.5"),

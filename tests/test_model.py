@@ -106,12 +106,12 @@ def test_predictions_are_the_names_of_the_classes(classes: tuple[Any, ...], kind
         (np.zeros(4), ValueError, r"x must have shape \[rows, 4\], but got \[4\]"),
         (3.0, ValueError, r"x must have shape \[rows, 4\], but got \[\]"),
         (np.zeros((0, 4)), ValueError, "x has no rows"),
-        ([[1.0, 2.0, np.nan, 4.0]], ValueError, r"x must be finite, but x\[0, 2\] is nan"),
+        ([[1.0, 2.0, np.nan, 4.0]], ValueError, r"x must be finite in float\d\d, but x\[0, 2\] is nan"),
         ([["a"] * 4], TypeError, "x must be numbers, but got dtype <U1"),
         ([[None] * 4], TypeError, "x must be numbers, but got dtype object"),
         ([[1j] * 4], TypeError, "x must be numbers, but got dtype complex128"),
         (np.ma.masked_greater(np.ones((2, 4)), 0), TypeError, "x is a masked array"),
-        (np.array([[0, 0, 0, 0], [0, 1e308, 0, 0]]), ValueError, r"x must be finite, but x\[1, 1\] is inf"),
+        (np.array([[0, 0, 0, 0], [0, 1e308, 0, 0]]), ValueError, r"x must be finite in float\d\d, but x\[1, 1\] is inf"),
     ],
 )
 def test_bad_features(x: Any, error: type[Exception], message: str) -> None:

@@ -72,7 +72,7 @@ def test_of_many_classes_the_pairs_confused_most_often_are_shown() -> None:
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["4999 → 0", "7 → 9"]
     assert [bar.get_width() for bar in axes.patches] == [5, 3]  # pyright: ignore[reportAttributeAccessIssue]
-    assert axes.get_title() == "t\nthe pairs confused most often, of 5,000 classes"
+    assert axes.get_title() == "t\nthe most frequently confused pairs of 5,000 classes"
 
 
 def test_many_classes_without_an_error_are_no_error() -> None:

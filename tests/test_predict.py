@@ -154,5 +154,5 @@ def test_bad_features(x: Any, error: type[Exception], message: str) -> None:
 
 def test_features_too_large_for_the_dtype() -> None:
     config = small(dtype="float32")
-    with pytest.raises(ValueError, match=r"x must be finite, but x\[0, 0\] is inf"):
+    with pytest.raises(ValueError, match=r"x must be finite in float\d\d, but x\[0, 0\] is inf"):
         fnet.predict(config, *network(config), np.full((1, 4), 1e300))

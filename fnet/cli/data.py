@@ -128,26 +128,26 @@ def load_data(args: argparse.Namespace) -> Data:
 
 
 def check_whitening(args: argparse.Namespace, x: Array) -> None:
-    """Refuse partial whitening of arrays of which one feature is far larger than most, as where units differ.
+    """Refuse partial whitening of arrays with features of very different size, which suggests different units.
 
-    Arrays have no units that could be compared. Pixels and the first hundred principal components, for which partial
-    whitening is meant, have standard deviations of at most about 50 times the median; age, income and years of 260.
-    The limit is `MAX_SPREAD`, in 4,096 rows evenly spaced; constant features do not count.
+    Pixels and the first hundred principal components, for which partial whitening is intended, have standard deviations
+    of up to about 50 times the median; age, income and years have 260. The limit is `MAX_SPREAD`, in 4,096 evenly
+    spaced rows, without constant features.
     """
-    with np.errstate(all="ignore"):  # what is not finite is refused by the standardization
+    with np.errstate(all="ignore"):  # the standardization refuses non-finite numbers
         std = np.asarray(x[:: -(-len(x) // 4096)], np.float64).std(axis=0)
     std = np.sort(std[std > 0])
     if len(std) and std[-1] > MAX_SPREAD * std[(len(std) - 1) // 2]:
         raise ValueError(
             f"{_whitening_option(args)}, but the features have standard deviations from {std[0]:.4g} over "
-            f"{std[(len(std) - 1) // 2]:.4g} (median) to {std[-1]:.4g}, as of different units: use --whitening 1, or "
+            f"{std[(len(std) - 1) // 2]:.4g} (median) to {std[-1]:.4g}, as if in several units: use --whitening 1, or "
             "--preset tabular, or scale the features to one unit"
         )
 
 
 def _whitening_option(args: argparse.Namespace) -> str:
-    """The option and where its value comes from, and what it does."""
-    preset = f" (of --preset {args.preset})" if PRESETS[args.preset].get("whitening") == args.whitening else ""
+    """The option, the origin of its value, and its effect."""
+    preset = f" (from --preset {args.preset})" if PRESETS[args.preset].get("whitening") == args.whitening else ""
     return f"--whitening {args.whitening:g}{preset} keeps part of the differences of scale between features of one unit"
 
 

@@ -162,12 +162,12 @@ def check_same_job(stored: dict[str, Any], job: Job) -> None:
         if job.train_config.schedule == "constant":
             return
         raise OtherJobError(
-            f"cannot go on to {epochs[1]} epochs: the schedule {job.train_config.schedule} of this run ends after "
-            f"{epochs[0]}; only a run with --schedule constant can be trained for more"
+            f"cannot continue to {epochs[1]} epochs: the schedule {job.train_config.schedule} of this run ends after "
+            f"{epochs[0]}; only a run with --schedule constant can be extended"
         )
     if differences:
         listed = "; ".join(f"{path} {old!r} in the checkpoint, {new!r} now" for path, (old, new) in differences.items())
-        raise OtherJobError(f"cannot resume, since the checkpoint is of another run: {listed}")
+        raise OtherJobError(f"cannot resume, since the checkpoint belongs to another run: {listed}")
 
 
 def _differing(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -9,7 +9,7 @@ from fnet import MLPConfig, TrainConfig
 from fnet.cli import threads
 from fnet.cli.data import Data, is_table
 from fnet.cli.parser import Group, Parser, add_help, one_of
-from fnet.cli.presets import PRESETS, QUANTILES, Decided, WhatIsKnown
+from fnet.cli.presets import PRESETS, QUANTILES, Decided, DataFacts
 from fnet.engine import ENGINES
 from fnet.nn import ACTIVATIONS
 from fnet.params import DTYPES, INITIALIZERS, LOSSES
@@ -124,7 +124,7 @@ def defaults(**changes: Any) -> argparse.Namespace:
 def settled(args: argparse.Namespace, data: Data) -> argparse.Namespace:
     """The options, with values for those that the preset leaves to the data."""
     rows, folds = len(data.train.y), getattr(args, "folds", None)
-    known = WhatIsKnown(rows - rows // max(folds, 2) if folds else rows, data.scale is None)
+    known = DataFacts(rows - rows // max(folds, 2) if folds else rows, data.scale is None)
     values = {name: value.value(known) if isinstance(value, Decided) else value for name, value in vars(args).items()}
     return argparse.Namespace(**values)
 

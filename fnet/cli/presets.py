@@ -1,28 +1,28 @@
-"""Presets: what each changes of the defaults of `fnet train`, and what it leaves to the data."""
+"""Presets: changes to the defaults of `fnet train`, some of which depend on the data."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fnet.data import even_batch_size
 
-__all__ = ["BEST", "PRESETS", "QUANTILES", "Decided", "WhatIsKnown"]
+__all__ = ["BEST", "PRESETS", "QUANTILES", "Decided", "DataFacts"]
 
 
-class WhatIsKnown(NamedTuple):
-    """Of the data, once they are read."""
+class DataFacts(NamedTuple):
+    """The facts about the data that presets depend on."""
 
-    rows: int  # that a network is trained on
-    classes: bool  # whether they are to be predicted, or numbers
+    rows: int  # training rows of a network
+    classes: bool  # whether the task is classification
 
 
 class Decided(NamedTuple):
-    """A value that is decided by the data."""
+    """A value that depends on the data."""
 
-    text: str  # what the help calls it
-    value: Callable[[WhatIsKnown], Any]
+    text: str  # its description in the help
+    value: Callable[[DataFacts], Any]
 
 
-# What each preset changes. Chen & Wu's best model is the default; the others are measured by scripts/ablate_recipe.py.
+# The defaults are Chen & Wu's best model; scripts/ablate_recipe.py measures the other recipes.
 BEST: dict[str, Any] = {
     "activation": "silu",
     "dropout": 0.2,
@@ -33,7 +33,7 @@ BEST: dict[str, Any] = {
     "batch_size": 128,
     "input_noise": 0.35,
     "recompute_statistics": True,
-    "calibrate": "if possible",  # without validation data it is not
+    "calibrate": "if possible",  # not without validation data
 }
 LARGE: dict[str, Any] = {
     **BEST,
@@ -45,13 +45,13 @@ LARGE: dict[str, Any] = {
 }
 
 
-def even_batches(known: WhatIsKnown) -> int:
+def even_batches(known: DataFacts) -> int:
     """About 32, of which no batch is small."""
     return even_batch_size(known.rows, 32)
 
 
-def dropout(known: WhatIsKnown) -> float:
-    """Of few rows more is dropped, and of classes more than of numbers, where it adds noise to the outputs."""
+def dropout(known: DataFacts) -> float:
+    """More dropout for few rows, and less for regression, where it adds noise to the outputs."""
     few = known.rows < 300
     if known.classes:
         return 0.6 if few else 0.25
@@ -59,15 +59,15 @@ def dropout(known: WhatIsKnown) -> float:
 
 
 def of_classes(value: float, *, of_numbers: float) -> Decided:
-    """A value for classes, and another for numbers."""
+    """A value for classification, and another for regression."""
 
-    def decide(known: WhatIsKnown) -> float:
+    def decide(known: DataFacts) -> float:
         return value if known.classes else of_numbers
 
     return Decided(f"{value:g}; numbers {of_numbers:g}", decide)
 
 
-# Chosen with scripts/bench/tables.py, on other folds than those of its results.
+# Chosen with scripts/bench/tables.py, on folds that are not in its results.
 TABULAR: dict[str, Any] = {
     "hidden": [128, 128],
     "activation": "silu",
@@ -88,5 +88,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     "chen-wu-large": LARGE,
     "tabular": TABULAR,  # the default for a table
 }
-# With every preset: what is noise in training alone would be taken for noise of the target, and widen the quantiles.
+# For every preset: noise in training would be attributed to the target and widen the quantiles.
 QUANTILES: dict[str, Any] = {"dropout": 0.0, "input_noise": 0.0, "batch_norm": False}

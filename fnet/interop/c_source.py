@@ -1,11 +1,11 @@
-"""C source: a whole model as one C99 header that needs `math.h` alone, for devices and for loops that are hot.
+"""C source: a whole model as one C99 header that needs only `math.h`, for devices and for hot loops.
 
-It computes in float32 what `fnet.model.predict` does, or with `int8` in 8 bits. Nothing is allocated, and nothing is
-global but constants, so that several threads may call it. Names stand in strings and in comments alone.
+It computes `fnet.model.predict` in float32 or, with `int8`, in 8 bits. It allocates no memory and has no global
+variables, so several threads may call it. Names of classes and columns occur only in strings and comments.
 
-Its sums are in another order than those of `predict`, so that logits are rounded otherwise, and both are about as far
-from the logits in float64. A probability differs relatively by what its logits differ: by less than 1e-5 for a network
-trained on the digits, and by up to 5e-5 where logits are of the size of 100. Numbers differ by less than 1e-5 of their
+Its sums have another order than those of `predict`, so logits are rounded differently; both are about equally far
+from the logits in float64. The relative difference of a probability is the difference of its logits: below 1e-5 for a
+network trained on the digits, and up to 5e-5 if logits are about 100. Numbers differ by less than 1e-5 of their
 standard deviation.
 """
 
@@ -42,11 +42,11 @@ def save_c(
     calibration: npt.ArrayLike | None = None,
     test: Dataset | None = None,
 ) -> None:
-    """Write a model as a C header, see `to_c`; the prefix is the name of the file. The same model gives the same bytes.
+    """Save a model as a C header, see `to_c`; the prefix is the file name. The same model gives the same bytes.
 
     Raises:
-        TypeError, ValueError: as `to_c`.
-        OSError: the file cannot be written; an old one is still there.
+        TypeError, ValueError: as for `to_c`.
+        OSError: the file cannot be written; an old file is intact.
     """
     prefix = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII)
     prefix = prefix if prefix[0].isalpha() else f"model_{prefix}"
@@ -64,27 +64,27 @@ def to_c(
 ) -> str:
     """The source of a header with the function `prefix_predict`, which takes features, and `prefix_classes`, the names.
 
-    Of a model that was trained on a table it has `prefix_predict_columns` too, which takes numbers and the positions of
-    categories, and `prefix_category`, which finds these. The comments say what each argument is.
+    For a model that was trained on a table, it also has `prefix_predict_columns`, which takes numbers and indices of
+    categories, and `prefix_category`, which finds an index. Comments describe the arguments.
 
     Args:
-        prefix: begins the name of all that the header defines, so that several fit in one program.
-        int8: whether weights and activations are in 8 bits, see `fnet.interop.quantization`.
-        calibration: with int8; features `[rows, features]`, as encoded, such as those of training. They decide which
-            numbers the 8 bits stand for.
-        test: with int8; encoded examples on which a comment says what 8 bits cost. None: it compares the predictions
-            for the rows of calibration.
+        prefix: the beginning of all names in the header, so that a program can include several headers.
+        int8: whether weights and activations have 8 bits, see `fnet.interop.quantization`.
+        calibration: with int8, encoded features `[rows, features]`, such as the training rows, which decide the range
+            of the 8 bits.
+        test: with int8, encoded examples for a comment about the loss of accuracy; None compares the predictions for
+            the calibration rows instead.
 
     Raises:
-        TypeError: int8 without calibration, or calibration without int8.
+        TypeError: int8 and calibration are not given together.
         ValueError: the model does not pass `fnet.model.checked`, or its weights are infinite in float32; the prefix is
-            not an identifier; calibration or test do not match the model.
+            not an identifier; or calibration or test do not match the model.
     """
     checked("cannot write C source", model)
     if not re.fullmatch(r"[A-Za-z]\w*", prefix, re.ASCII):
-        raise ValueError(f"prefix must be letters, digits and underscores, as names in C are, but got {prefix!r}")
+        raise ValueError(f"prefix must be a C identifier without a leading underscore, but got {prefix!r}")
     if int8 == (calibration is None):
-        raise TypeError("int8=True needs calibration=features, such as those of training, and nothing else does")
+        raise TypeError("int8=True needs calibration=features, such as the training rows; otherwise omit calibration")
     quantized = None if calibration is None else quantize(model, np.asarray(calibration))
     facts = [] if quantized is None else _measured(model, quantized, np.asarray(calibration), test)
     classifies, config = model.scale is None, model.config
@@ -113,11 +113,11 @@ def to_c(
     return filled(template.HEADER, parts)
 
 
-# For people -----------------------------------------------------------------------------------------------------------
+# Comments -------------------------------------------------------------------------------------------------------------
 
 
 def _measured(model: Model, quantized: Quantized, x: Array, test: Dataset | None) -> list[str]:
-    """What 8 bits are and cost, in lines."""
+    """Lines about the 8-bit model and its loss of accuracy."""
     lines = [
         "Weights and activations are in 8 bits, with a step per row of weights, and sums are in 32 bits: Jacob et al.",
         "(2018), arXiv:1712.05877; Krishnamoorthi (2018), arXiv:1806.08342; Nagel et al. (2019), arXiv:1906.04721.",
@@ -142,7 +142,7 @@ def _measured(model: Model, quantized: Quantized, x: Array, test: Dataset | None
 
 
 def _about(model: Model, facts: Sequence[str]) -> Iterator[str]:
-    """The comment at the beginning."""
+    """The comment at the beginning of the header."""
     config, classifies = model.config, model.scale is None
     floats = config.sizes[0] + 2 * max(config.hidden_sizes, default=0) + config.num_outputs + max(config.sizes)
     floats += 0 if model.encoder is None else 2 * config.sizes[0]
@@ -182,7 +182,7 @@ def _names(model: Model) -> str:
 
 
 def _tables(model: Model, quantized: Quantized | None) -> Iterator[str]:
-    """The constants: scaling, and for each layer those of all networks."""
+    """The constants: scaling, and the arrays of each layer of all networks."""
     mean, std = model.standardizer if quantized is None else quantized.standardizer
     yield "/* Mean and standard deviation of the features in training. */\n" + table("double", "<p>_mean", [mean])
     yield table("double", "<p>_std", [std])
@@ -203,7 +203,7 @@ def _tables(model: Model, quantized: Quantized | None) -> Iterator[str]:
 
 
 def _linear(sizes: Sequence[int], quantized: Quantized | None) -> Iterator[str]:
-    """A function for each width that occurs, since compilers vectorize loops of a fixed length at any level."""
+    """A function for each layer width, since compilers vectorize loops of fixed length at any level."""
     if quantized is None:
         yield from (template.LINEAR.replace("<M>", str(m)) for m in dict.fromkeys(sizes[1:]))
     else:
@@ -297,7 +297,7 @@ def _columns(model: Model) -> str:
     )
 
 
-# What an activation of fnet.nn makes of x[i]; a NaN stays one.
+# The activations of fnet.nn for x[i]; they preserve NaN.
 _ACTIVATIONS = {
     "identity": "",
     "relu": "x[i] < 0 ? 0 : x[i]",

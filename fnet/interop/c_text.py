@@ -1,4 +1,4 @@
-"""C as text: literals that names cannot leave, comments that they cannot end, tables, and templates with parts."""
+"""C as text: safely escaped literals and comments, tables, and templates."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from fnet.nn import Array
 
 __all__ = ["comment", "comment_block", "filled", "string", "strings", "table"]
 
-_SHIELD = "\x01"  # stands for < where no part is meant; no printable text has it
+_SHIELD = "\x01"  # replaces a literal <; it does not occur in printable text
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:
-    """The text with its parts in the place of `<name>`, and with the parts of these."""
+    """Replace each `<name>` in a text by its part, recursively."""
     while (more := re.sub("<([A-Za-z0-9_]+)>", lambda match: parts[match[1]], text)) != text:
         text = more
     return text.replace(_SHIELD, "<")
 
 
 def string(text: str) -> str:
-    r"""A string literal, in UTF-8; all but plain ASCII is octal, and so is `?`, since there are trigraphs.
+    r"""A string literal in UTF-8. Characters other than plain ASCII are octal, as is `?` because of trigraphs.
 
     >>> print(string('6" ?'))
     "6\042 \077"
@@ -36,13 +36,13 @@ def string(text: str) -> str:
 
 
 def strings(name: str, size: str, texts: Iterable[str]) -> str:
-    """A table of strings, one on a line."""
+    """A table of strings, one per line."""
     lines = "".join(f"    {string(text)},\n" for text in texts)
     return f"static const char *const {name}[{size}] = {{\n{lines}}};\n"
 
 
 def comment(text: str) -> str:
-    """A printable line for a comment, which does not end there, and in which no comment, trigraph or new line begins.
+    """A printable line for a comment that cannot end it or begin a comment, a trigraph or a new line.
 
     >>> comment("a */ b /* c ??/")
     'a * / b / * c ? ?/'
@@ -51,7 +51,7 @@ def comment(text: str) -> str:
 
 
 def comment_block(lines: Iterable[str]) -> str:
-    """Lines as one comment; those of strangers have gone through `comment`."""
+    """Lines as one comment; untrusted text must have passed `comment`."""
     return (
         "/* "
         + "".join(f"{line}\n" if i == 0 else f" * {line}".rstrip() + "\n" for i, line in enumerate(lines))
@@ -60,10 +60,10 @@ def comment_block(lines: Iterable[str]) -> str:
 
 
 def table(kind: str, name: str, arrays: Sequence[Array]) -> str:
-    """A constant with the array of each network, or with that of the only one; a matrix with its rows in braces.
+    """A constant with the arrays of all networks, or of a single network; the rows of a matrix are in braces.
 
     Raises:
-        ValueError: a number is infinite in float32, and the kind is float.
+        ValueError: the kind is float and a number is infinite in float32.
     """
     shape = "".join(f"[{size}]" for size in (*[len(arrays)] * (len(arrays) > 1), *arrays[0].shape))
     text = ", ".join(f"{{\n{_inside(kind, array)}}}" for array in arrays)

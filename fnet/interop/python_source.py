@@ -1,7 +1,7 @@
-"""Python source: a whole model as one file that imports NumPy alone and reads as if someone had written it.
+"""Python source: a whole model as one readable file that imports only NumPy.
 
-It computes what `fnet.model.predict` computes, by the same operations in the same order, so that the bits are the same
-on the same machine. Names stand in it as `repr` writes them, in constants and in the docstring alone.
+The file performs the operations of `fnet.model.predict` in the same order, which gives the same bits on the same
+machine. Names of classes and columns occur only in constants and in the docstring, escaped by `repr`.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ MAX_INSIDE = 1 << 20  # bytes of arrays in the file itself
 
 
 def save_python(path: str | Path, model: Model) -> Path | None:
-    """Write a model as Python source, see `to_python`; the same model gives the same bytes.
+    """Save a model as Python source, see `to_python`. The same model gives the same bytes.
 
-    Weights of more than 1 MiB go to a file beside it: `model_weights.npz` for `model.py`.
+    Arrays of more than 1 MiB are saved to a second file, `model_weights.npz` for `model.py`.
 
     Returns:
-        The path of that file, if there is one.
+        The path of the second file, or None.
 
     Raises:
-        ValueError: as `to_python`.
-        OSError: a file cannot be written; an old one is still there.
+        ValueError: as for `to_python`.
+        OSError: a file cannot be written; an old file is intact.
     """
     path = Path(path)
     arrays = python_arrays(model)
@@ -67,12 +67,12 @@ def save_python(path: str | Path, model: Model) -> Path | None:
 
 
 def python_arrays(model: Model) -> dict[str, Array]:
-    """The arrays of the file that `to_python(model, weights_file=...)` reads: of an `.npz`.
+    """The arrays for the weights file of `to_python(model, weights_file=...)`, an `.npz`.
 
-    `mean` and `std` `[features]`, and `weights` `[networks, parameters]`: of each layer the matrix and then the bias.
+    They are `mean` and `std`, `[features]`, and `weights`, `[networks, parameters]`: matrix and bias of each layer.
 
     Raises:
-        ValueError: as `to_python`.
+        ValueError: as for `to_python`.
     """
     checked("cannot write Python source", model)
     flat = [np.concatenate([array.ravel() for layer in network for array in layer]) for network in networks(model)]
@@ -81,18 +81,19 @@ def python_arrays(model: Model) -> dict[str, Array]:
 
 
 def to_python(model: Model, *, weights_file: str | None = None) -> str:
-    """The source of a module with `predict`, and `predict_proba` of a classifier, which is a command too.
+    """The source of a module with `predict` and, for a classifier, `predict_proba`, which is also a command.
 
-    The functions take encoded features `[rows, features]` or, if the model was trained on a table, columns by name: a
-    mapping or a data frame with the cells as they were in training, where text, dates and missing cells become the
-    features that `fnet.data.encode` makes of them. The module checks what it is given as `fnet.model.predict` does. As
-    a command it prints a prediction for each row of a table.
+    The functions take encoded features `[rows, features]`. If the model was trained on a table, they also take columns
+    by name, a mapping or a data frame with cells as in the training table, and encode text, dates and missing cells
+    like `fnet.data.encode`. The module checks its input like `fnet.model.predict`. As a command, it prints a prediction
+    for each row of a table.
 
     Args:
-        weights_file: the name of a file beside the module with `python_arrays(model)`; None: they are in the source.
+        weights_file: the name of a file in the folder of the module with `python_arrays(model)`; None puts the arrays
+            into the source.
 
     Raises:
-        ValueError: the model does not pass `fnet.model.checked`; says what is wrong.
+        ValueError: the model does not pass `fnet.model.checked`.
     """
     arrays, config, encoder = python_arrays(model), model.config, model.encoder
     classifies = model.scale is None
@@ -128,7 +129,7 @@ def _filled(text: str, values: dict[str, str]) -> str:
 
 
 def _combine(model: Model) -> Iterator[str]:
-    """The statements that add the prediction for some rows: the operations of `fnet.model`, in the same order."""
+    """The statements that add the predictions for some rows: the operations of `fnet.model` in the same order."""
     scale = model.scale
     each = "network(z, layers)" if model.temperature == 1 else "network(z, layers) / TEMPERATURE"
     each = each if scale is not None else f"softmax({each})"
@@ -177,7 +178,7 @@ def _pretty(value: object, indent: int = 1) -> str:
 
 
 def _doc(model: Model, weights_file: str | None) -> str:
-    """The docstring, such that no name can end it."""
+    """The docstring, which no name can terminate."""
     classifies, columns = model.scale is None, columns_about(model)
     result = "the class" if classifies else "the number" if model.config.num_outputs == 1 else "the numbers"
     needs = (

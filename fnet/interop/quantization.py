@@ -1,14 +1,15 @@
 """Networks in 8 bits: post-training quantization of weights and activations, for `fnet.interop.c_source`.
 
 A real number r is stored as an integer q with `r = step * (q - zero)`: Jacob et al. (2018), "Quantization and Training
-of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Eq. (1). It is done after training, with a step for
-each row of the weights: Krishnamoorthi (2018), "Quantizing deep convolutional networks for efficient inference",
-section 3.1. Features share a step, so those of a larger range are divided by more, and their weights multiplied: Nagel
-et al. (2019), "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1.
+of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Eq. (1). Networks are quantized after training with
+a step for each row of the weights: Krishnamoorthi (2018), "Quantizing deep convolutional networks for efficient
+inference", section 3.1. Features share a step, so features with a larger range are divided by a larger number, and
+their weights are multiplied by it: Nagel et al. (2019), "Data-Free Quantization Through Weight Equalization and Bias
+Correction", section 4.1.
 
-It costs little: the accuracy of `fnet train --preset chen-wu-best` on the digits is 0.9861 with and without, and of
-`fnet train --data DIR --preset chen-wu-best --valid-size 5000` on Chen & Wu's data 0.5974 in place of 0.5976.
-`fnet export RUN --to c --int8` writes these numbers into the header.
+The loss of accuracy is small. For `fnet train --preset chen-wu-best`, the accuracy on the digits is 0.9861 with and
+without quantization; on Chen & Wu's data, with `--data DIR --valid-size 5000`, it is 0.5974 instead of 0.5976.
+`fnet export RUN --to c --int8` writes these numbers to the header.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from fnet.tree import container
 
 __all__ = ["Quantized", "QuantizedLinear", "quantize", "quantized_prediction"]
 
-MAX_INPUTS = (2**31 - 1) // (127 * 255)  # of a layer, so that its sums fit in 32 bits
-INSIDE = 0.9999  # the share of the numbers at each end that a step is made for; those beyond are clipped
+MAX_INPUTS = (2**31 - 1) // (127 * 255)  # inputs of a layer whose sums fit in 32 bits
+INSIDE = 0.9999  # the quantile at each end of the numbers that sets their range; numbers beyond it are clipped
 
 
 @container
@@ -50,18 +51,20 @@ class Quantized(NamedTuple):
 
 
 def quantize(model: Model, x: Array) -> Quantized:
-    """The networks of a model in 8 bits.
+    """Quantize the networks of a model to 8 bits.
 
     Args:
-        x: features `[rows, features]`, before they are standardized; what they cause in the networks decides the steps
-            of what goes into each layer.
+        x: unstandardized features `[rows, features]`. The activations that they cause decide the steps of the inputs
+            of each layer.
 
     Raises:
-        ValueError: a layer has so many inputs that its sums need more than 32 bits; or x are not finite numbers
+        ValueError: the sums of a layer could exceed 32 bits; or x does not consist of finite numbers
             `[rows, features]`.
     """
     if max(model.config.sizes[:-1]) > MAX_INPUTS:
-        raise ValueError(f"8 bits are for layers of up to {MAX_INPUTS} inputs, but the sizes are {model.config.sizes}")
+        raise ValueError(
+            f"8 bits support layers with up to {MAX_INPUTS} inputs, but the sizes are {model.config.sizes}"
+        )
     z = _standardized(model, model.standardizer, x)
     largest = np.abs(z).max(axis=0).astype(np.float64)
     largest[largest == 0] = largest.max() or 1
@@ -94,13 +97,13 @@ def _quantize(activation: str, network: list[tuple[Array, Array]], x: Array) -> 
 
 
 def quantized_prediction(model: Model, quantized: Quantized, x: Array) -> Array:
-    """The probabilities `[rows, classes]`, or the numbers `[rows, outputs]`, that the networks in 8 bits give.
+    """The probabilities `[rows, classes]` or numbers `[rows, outputs]` that the 8-bit networks predict.
 
     Args:
-        x: features `[rows, features]`, before they are standardized.
+        x: unstandardized features `[rows, features]`.
 
     Raises:
-        ValueError: x are not finite numbers `[rows, features]`.
+        ValueError: x does not consist of finite numbers `[rows, features]`.
     """
     z = _standardized(model, quantized.standardizer, x)
     outputs = [_outputs(model.config.activation, network, z) for network in quantized.networks]

@@ -1,4 +1,4 @@
-"""What a model written as source code needs, in any language: its networks, its numbers in lines, and what it is."""
+"""Common parts of models as source code: networks, numbers in lines, and descriptions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def networks(model: Model) -> list[list[tuple[Array, Array]]]:
 
 
 def in_lines(items: Iterable[str], indent: str = "    ") -> str:
-    """Items with a comma behind each, in lines of at most 118 characters; the last line ends in a line feed."""
+    """Comma-terminated items in lines of at most 118 characters; the last line ends with a line feed."""
     lines: list[str] = []
     line = indent
     for item in items:
@@ -65,14 +65,14 @@ def about(model: Model) -> str:
 
 
 def output_names(config: MLPConfig) -> list[str]:
-    """The names of the columns with the numbers that a network predicts."""
+    """The names of the outputs of a regression."""
     if config.loss == "pinball":
         return [f"quantile_{q:g}" for q in config.quantiles]
     return ["prediction"] if config.num_outputs == 1 else [f"prediction_{i + 1}" for i in range(config.num_outputs)]
 
 
 def outputs_about(model: Model) -> str:
-    """What a model predicts, in one sentence."""
+    """One sentence about the outputs of a model."""
     config = model.config
     if model.scale is None:
         return f"The probabilities of the classes, [rows, {config.num_outputs}]."
@@ -84,7 +84,7 @@ def outputs_about(model: Model) -> str:
 
 
 def columns_about(model: Model) -> list[tuple[str, EncodedColumn, str]]:
-    """Each column of a table that the model needs: its name in quotes, the column, and what it is."""
+    """The columns of a table that the model needs: quoted name, column, and description."""
     columns = () if model.encoder is None else model.encoder.columns
     return [(quoted(column.name), column, _about(column)) for column in columns if column.kind != "dropped"]
 
@@ -100,7 +100,7 @@ def _about(column: EncodedColumn) -> str:
 
 
 def provenance(model: Model) -> list[str]:
-    """How the model was trained, a line for each fact."""
+    """Lines about the training of the model."""
     facts = list(_flat(model.provenance, ""))
     width = max((len(name) for name, _ in facts), default=0)
     return [f"{name:<{min(width, 40)}}  {value}" for name, value in facts]
@@ -115,7 +115,7 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def printable(text: str) -> str:
-    r"""A text in which characters that do not print, such as line feeds, are escapes.
+    r"""Text with unprintable characters, such as line feeds, escaped.
 
     >>> printable("a\nb")
     'a\\nb'
@@ -124,5 +124,5 @@ def printable(text: str) -> str:
 
 
 def quoted(text: str, limit: int = 60) -> str:
-    """A name in quotes, cut where it is long."""
+    """A name in quotes, shortened if it is long."""
     return printable(repr(text[:limit])) + ("..." if len(text) > limit else "")

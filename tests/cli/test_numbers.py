@@ -215,7 +215,7 @@ def test_a_run_that_is_interrupted_goes_on_to_the_same_bytes(
     assert stops > 1
     assert exact(tmp_path / "parts") == exact(tmp_path / "whole")
     other = ["0.8" if word == "0.9" else word for word in options if word != "--log-target"]
-    assert "checkpoint is of another run" in refused(
+    assert "checkpoint belongs to another run" in refused(
         fnet_command(*command, *other, "--out", tmp_path / "parts", "--resume")
     )
 

@@ -64,7 +64,7 @@ def test_batches_are_even_in_the_rows_that_a_network_of_folds_sees(
 
 def test_no_last_batch_is_small() -> None:
     for rows in range(2, 3000):
-        size = presets.even_batches(presets.WhatIsKnown(rows, classes=True))
+        size = presets.even_batches(presets.DataFacts(rows, classes=True))
         *others, last = fnet.data.batch_slices(rows, size)
         assert not others or last.stop - last.start >= 17
         assert 24 <= size <= 40
@@ -72,7 +72,7 @@ def test_no_last_batch_is_small() -> None:
 
 def test_less_is_dropped_where_there_are_many_rows() -> None:
     for classes in (True, False):
-        few, many = (presets.dropout(presets.WhatIsKnown(rows, classes)) for rows in (299, 300))
+        few, many = (presets.dropout(presets.DataFacts(rows, classes)) for rows in (299, 300))
         assert 0 < many < few < 1
 
 
@@ -110,7 +110,7 @@ def test_presets_for_the_data_of_chen_and_wu_say_so_on_others(
     [
         ([1.0, 1.0, 1.0, 50.0], 0.0, None),
         ([1.0, 1.0, 0.1, 1e-9], 1.0, None),  # as the last principal components
-        ([18.0, 9000.0, 34.0, 1.0], 0.0, r"from \S+ over 1\d\.\d+ \(median\) to 9\d+, as of different units"),
+        ([18.0, 9000.0, 34.0, 1.0], 0.0, r"from \S+ over 1\d\.\d+ \(median\) to 9\d+, as if in several units"),
         ([1e-3, 1e-3, 1.0, 1e-4], 1.0, "use --whitening 1, or --preset tabular, or scale the features to one unit"),
     ],
 )
@@ -128,5 +128,5 @@ def test_partial_whitening_of_arrays_of_different_units_is_refused(
         message = refused(result)
         assert re.search(refusal, message)
         assert "--whitening 0.5 keeps" in message
-        assert "0.5 (of --preset chen-wu-best) keeps" in refused(fnet_command(*command, "--preset", "chen-wu-best"))
+        assert "0.5 (from --preset chen-wu-best) keeps" in refused(fnet_command(*command, "--preset", "chen-wu-best"))
         succeeds(fnet_command(*command, "--preset", "chen-wu-best", "--whitening", "1"))

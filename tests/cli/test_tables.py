@@ -199,7 +199,7 @@ def sign(row: np.ndarray[Any, Any]) -> str:
         (
             [["a", "b", "y"], *numbers(40, sign, 2)],
             ["--preset", "chen-wu-best"],
-            "0.5 (of --preset chen-wu-best) keeps",
+            "0.5 (from --preset chen-wu-best) keeps",
         ),
         (
             [["a", "b", "y"], *numbers(40, sign, 2)],

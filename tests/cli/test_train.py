@@ -180,7 +180,7 @@ def test_a_finished_run_with_a_schedule_says_why_it_cannot_go_on(tmp_path: Path,
     options = [*SMALL, "--schedule", "cosine", "--out", tmp_path]
     succeeds(fnet_command("train", *options))
     error = refused(fnet_command("train", *options, "--resume", "--epochs", "5"))
-    assert "cannot go on to 5 epochs: the schedule cosine of this run ends after 3; only" in error
+    assert "cannot continue to 5 epochs: the schedule cosine of this run ends after 3; only" in error
 
 
 def test_a_run_that_has_stopped_early_says_that_more_epochs_change_nothing(tmp_path: Path, fnet_command: Fnet) -> None:

@@ -215,7 +215,7 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot write C source: the model has 3 classes, but 2 names"):
         to_c(some._replace(classes=("a", "b")))
     for prefix in ("", "3d", "a b", "größe", "a\n"):
-        with pytest.raises(ValueError, match="prefix must be letters, digits and underscores"):
+        with pytest.raises(ValueError, match="prefix must be a C identifier"):
             to_c(some, prefix=prefix)
     with pytest.raises(TypeError, match="int8=True needs calibration=features"):
         to_c(some, int8=True)

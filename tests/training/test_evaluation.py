@@ -65,7 +65,7 @@ WITH_NAN[3, 2] = np.nan
         (GOOD._replace(x=np.zeros((5, 3))), ValueError, r"dataset.x must have shape \[rows, 4\] .* got \[5, 3\]"),
         (GOOD._replace(x=np.zeros((0, 4))), ValueError, "dataset.x has no rows"),
         (GOOD._replace(y=np.array([0, 1])), ValueError, r"as many rows as dataset.x, 5, but its shape is \[2\]"),
-        (GOOD._replace(x=WITH_NAN), ValueError, r"x must be finite, but x\[3, 2\] is nan"),
+        (GOOD._replace(x=WITH_NAN), ValueError, r"x must be finite in float\d\d, but x\[3, 2\] is nan"),
         (GOOD._replace(y=[0] * 5), TypeError, "dataset.y must be an array, not list: use numpy.asarray"),
         (tuple(GOOD[:2]), TypeError, r"dataset must be a Dataset, not tuple: fnet.Dataset\(x, y\)"),
     ],
