@@ -9,7 +9,7 @@ from fnet import MLPConfig, TrainConfig
 from fnet.cli import threads
 from fnet.cli.data import Data, is_table
 from fnet.cli.parser import Group, Parser, add_help, one_of
-from fnet.cli.presets import PRESETS, QUANTILES, Decided, DataFacts
+from fnet.cli.presets import PRESETS, QUANTILES, DataFacts, Decided
 from fnet.engine import ENGINES
 from fnet.nn import ACTIVATIONS
 from fnet.params import DTYPES, INITIALIZERS, LOSSES

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from fnet.data import even_batch_size
 
-__all__ = ["BEST", "PRESETS", "QUANTILES", "Decided", "DataFacts"]
+__all__ = ["BEST", "PRESETS", "QUANTILES", "DataFacts", "Decided"]
 
 
 class DataFacts(NamedTuple):

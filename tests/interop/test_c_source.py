@@ -225,5 +225,5 @@ def test_wrong_arguments_are_refused() -> None:
         to_c(some, int8=True, calibration=np.zeros((3, 4)))
     config, ones = MLPConfig(sizes=(70_000, 2)), np.ones(70_000)
     wide = Model(config, (fnet.init(fnet.random.key(0), config),), Standardizer(ones, ones), (0, 1))
-    with pytest.raises(ValueError, match="8 bits are for layers of up to 66311 inputs"):
+    with pytest.raises(ValueError, match="8 bits support layers with up to 66311 inputs"):
         to_c(wide, int8=True, calibration=np.zeros((1, 70_000)))
