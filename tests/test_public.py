@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -68,3 +69,9 @@ def test_containers_are_shown_by_their_shapes() -> None:
     assert repr(trained) == tree.summary(trained)
     assert isinstance(trained, tuple)
     assert model.Model(*trained) == trained
+
+
+def test_every_file_names_what_other_files_may_use() -> None:
+    without = {"__main__.py", "c_template.py", "python_template.py"}
+    files = [path for path in Path(fnet.__path__[0]).rglob("*.py") if path.name not in without]
+    assert [path.name for path in files if "\n__all__ = [" not in path.read_text()] == ["__init__.py"]  # that of cli

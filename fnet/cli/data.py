@@ -19,6 +19,8 @@ from fnet.data.tables import where
 from fnet.nn import Array
 from fnet.training import Transform
 
+__all__ = ["EMBEDDED", "Data", "is_table", "load_data", "source"]
+
 EMBEDDED = ("digits", "synthetic")
 DATA_SEED = 2**64  # for data and splits, which do not depend on --seed; no run has this seed
 MAX_SPREAD = 100  # the largest ratio of the largest to the median standard deviation of features with the same unit

@@ -28,6 +28,8 @@ from fnet.interop.torch import to_torch_state_dict
 from fnet.model import Model
 from fnet.nn import Array
 
+__all__ = ["main"]
+
 MAX_CALIBRATION = 10_000  # rows
 
 

@@ -12,6 +12,8 @@ from fnet.checkpoint import remove_temporaries
 from fnet.cli.output import say, write_json
 from fnet.cli.parser import Group
 
+__all__ = ["add_model_argument", "begin", "check_free", "checkpoints", "load_model", "locked", "model_file", "owned"]
+
 PICTURES = tuple(
     f"{name}.png"
     for name in (

@@ -11,6 +11,8 @@ from fnet.cli.parser import Parser, add_help
 from fnet.model import Model
 from fnet.params import MLPConfig, Params
 
+__all__ = ["main"]
+
 MAX_CLASSES = 20  # names shown
 
 

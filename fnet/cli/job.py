@@ -22,6 +22,8 @@ from fnet.nn import Array
 from fnet.params import param_shapes
 from fnet.training import EpochRecord, check_configs
 
+__all__ = ["Job", "OtherJobError", "check_same_job", "circumstances", "make_job", "member_data", "out_of_fold"]
+
 
 class OtherJobError(Exception):
     """A checkpoint belongs to another job."""

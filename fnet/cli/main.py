@@ -10,6 +10,8 @@ import fnet
 from fnet.cli.output import say
 from fnet.cli.parser import unknown
 
+__all__ = ["COMMANDS", "main", "report", "run"]
+
 COMMANDS = {
     "train": "train a model and write the results to a folder",
     "predict": "predict new rows with a trained model",

@@ -15,6 +15,20 @@ from fnet.nn import ACTIVATIONS
 from fnet.params import DTYPES, INITIALIZERS, LOSSES
 from fnet.training import OPTIMIZERS, SCHEDULES
 
+__all__ = [
+    "add_data_options",
+    "add_model_options",
+    "add_run_options",
+    "add_training_options",
+    "defaults",
+    "model_config",
+    "parse",
+    "prepare_tensorboard",
+    "settled",
+    "size",
+    "train_config",
+]
+
 
 def add_run_options(group: Group) -> None:
     """Add the options that do not concern data, network or training."""

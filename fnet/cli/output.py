@@ -10,6 +10,8 @@ from typing import Any
 
 from fnet.checkpoint import write_atomically
 
+__all__ = ["csv_text", "json_like", "markdown", "mean_and_deviation", "say", "visible", "write_csv", "write_json"]
+
 
 def visible(text: object) -> str:
     r"""Text for a terminal, with unprintable characters escaped.

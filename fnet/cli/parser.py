@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 from fnet.cli.presets import Decided
 
+__all__ = ["Group", "Parser", "add_help", "one_of", "unknown"]
+
 WIDTH = 100  # columns of the help
 _NAMES = 20  # columns for the name of an option
 

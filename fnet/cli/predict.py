@@ -19,6 +19,8 @@ from fnet.interop.source_text import output_names
 from fnet.model import Model, outputs
 from fnet.nn import Array
 
+__all__ = ["main", "read"]
+
 
 def main(argv: list[str]) -> None:
     """Predict as the command line says."""

@@ -9,6 +9,8 @@ from fnet.cli.job import Job
 from fnet.cli.results import run_name
 from fnet.training import EpochRecord
 
+__all__ = ["display", "tensorboard_run"]
+
 
 def display(args: argparse.Namespace, job: Job, title: str) -> Callable[[EpochRecord], None]:
     """A function that shows a finished epoch as a line."""

@@ -21,6 +21,8 @@ from fnet.nn import Array
 from fnet.params import Params
 from fnet.training import EpochRecord
 
+__all__ = ["Trained", "make_model", "run_name", "write_results"]
+
 MAX_SHOWN = 100  # classes listed in the terminal
 
 

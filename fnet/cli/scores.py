@@ -16,6 +16,8 @@ from fnet.interop.source_text import output_names
 from fnet.nn import Array
 from fnet.params import MLPConfig
 
+__all__ = ["figures", "prediction_cells", "prediction_rows", "said", "score", "table", "unit", "warn_of_formulas"]
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

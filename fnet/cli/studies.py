@@ -22,6 +22,22 @@ from fnet.engine import resolve
 from fnet.sweep import Failure, Outcome, Pool, Run, Splits
 from fnet.sweep.executors import EXECUTORS
 
+__all__ = [
+    "SGD",
+    "OptionSource",
+    "add_executor_options",
+    "changed",
+    "circumstances",
+    "label",
+    "make_run",
+    "opened",
+    "shown_path",
+    "source",
+    "text",
+    "write_outcomes",
+    "write_tensorboard",
+]
+
 # Chen & Wu's SGD has momentum and weight decay; they do not give the values.
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
 

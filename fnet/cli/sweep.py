@@ -34,6 +34,8 @@ from fnet.sweep.executors import cores
 from fnet.sweep.runs import estimate
 from fnet.sweep.space import parse_values
 
+__all__ = ["main"]
+
 # The values of Chen & Wu's Table III.
 TABLE3: dict[str, tuple[Any, ...]] = {
     "layers": (1, 2, 3, 5),

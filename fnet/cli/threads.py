@@ -17,6 +17,8 @@ import numpy as np
 
 from fnet.cli.parser import Group
 
+__all__ = ["VARIABLES", "add_option", "count", "limit", "number"]
+
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 # OpenBLAS in NumPy's wheels and elsewhere; MKL.
 _FUNCTIONS = (

@@ -32,6 +32,8 @@ from fnet.engine import ALONE, Processes
 from fnet.interop import missing
 from fnet.training import EpochRecord, is_finished, train_state_shapes
 
+__all__ = ["interruptible", "main", "parse_args"]
+
 
 class World(NamedTuple):
     """The processes that share each batch, and their communication other than sums."""

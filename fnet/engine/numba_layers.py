@@ -13,6 +13,23 @@ import numpy as np
 
 from fnet.random import DRAW, FOLD_IN
 
+__all__ = [
+    "after",
+    "batch_stats",
+    "before",
+    "bias_fwd",
+    "bias_relu_fwd",
+    "bias_slope_bwd",
+    "jit",
+    "norm_bwd",
+    "norm_fwd",
+    "norm_relu_fwd",
+    "norm_slope_bwd",
+    "running_stats",
+    "step_bits",
+    "transpose",
+]
+
 jit: Any = numba.njit(
     cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
 )

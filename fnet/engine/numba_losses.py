@@ -5,6 +5,8 @@ import numpy as np
 
 from fnet.engine.numba_layers import jit
 
+__all__ = ["cross_entropy", "huber", "pinball", "squared_error"]
+
 
 @jit
 def cross_entropy(z, v, labels, weights, smoothing, dv):

@@ -5,6 +5,8 @@ import numpy as np
 
 from fnet.engine.numba_layers import jit
 
+__all__ = ["adam", "sgd"]
+
 
 @jit
 def adam(p, g, mu, nu, eta, b1, b2, c1, c2, eps, alpha):
