@@ -232,11 +232,7 @@ def lbfgs(args: argparse.Namespace, report: Report) -> None:
     report.text("", f"100 hidden units, {args.repeats} seeds: means of what is minimized, and seconds per fit:")
     report.table("data", "contender", "loss", "iterations", "seconds", "it / scikit-learn")
     for name in args.data:
-        found = processes.call("lbfgs.py", name, report.left_out, data=name, repeats=args.repeats)
-        for row in found["rows"] if found else []:
-            report.row(*row)
-        for limit in found["limits"] if found else []:
-            report.limit(*limit)
+        report.rows(processes.call("lbfgs.py", name, report.left_out, data=name, repeats=args.repeats) or [])
 
 
 # What they share ------------------------------------------------------------------------------------------------------
@@ -324,7 +320,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         if run is memory:
             add("--rows", type=count, default=2_000_000, metavar="N", help="of the file; default 2000000")
         if run in (accuracy, tables, lbfgs):
-            names = [name for names in TABLES.values() for name in names] if run is tables else DATA
+            names = tuple(itertools.chain(*TABLES.values())) if run is tables else DATA
             add("--data", choices=names, nargs="+", default=names, metavar="NAME", help=f"of {', '.join(names)}")
         if run is accuracy:
             add("--raw", action="store_true", help="without a StandardScaler")

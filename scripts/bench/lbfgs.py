@@ -22,23 +22,23 @@ ALPHA = 1e-4  # scikit-learn's default
 ITERATIONS = 200  # at most, its default too
 
 
-def compare(data: str, repeats: int) -> dict[str, Any]:
-    """The rows of a table, and what limits are set for: fnet's seconds and loss, with those of scikit-learn."""
+def compare(data: str, repeats: int) -> list[list[tuple[Any, ...]]]:
+    """The rows of a table, the rows of fnet-numba with limits for its seconds and its loss, those of scikit-learn."""
     x, y = getattr(datasets, f"load_{data}")(return_X_y=True)
     x = StandardScaler().fit_transform(x)
-    rows: list[list[str]] = []
-    limits: list[tuple[str, float, float]] = []
+    rows: list[list[tuple[Any, ...]]] = []
     for dtype in ("float64", "float32"):
         found = fit(x.astype(dtype), y, repeats)
-        theirs, what = found["scikit-learn"], f"{data}, {dtype}"
+        what = f"{data}, {dtype}"
+        lowest, theirs = statistics.fmean(found["scikit-learn"]["loss"]), found["scikit-learn"]["seconds"]
         for name, own in found.items():
-            ratio = ratios(own["seconds"], theirs["seconds"])
-            means = f"{statistics.fmean(own['loss']):.3g}", f"{statistics.fmean(own['iterations']):.1f}"
-            rows.append([what, name, *means, spread(own["seconds"]), spread(ratio)])
+            loss, iterations = statistics.fmean(own["loss"]), statistics.fmean(own["iterations"])
+            ratio = ratios(own["seconds"], theirs)
+            rows.append([(what, name, f"{loss:.3g}", f"{iterations:.1f}", spread(own["seconds"]), spread(ratio))])
             if name == "fnet-numba":
-                limits.append((f"{what}: seconds / scikit-learn's", statistics.median(ratio), 1))
-                limits.append((f"{what}: loss", statistics.fmean(own["loss"]), statistics.fmean(theirs["loss"])))
-    return {"rows": rows, "limits": limits}
+                rows[-1] += [(f"{what}: seconds / scikit-learn's", statistics.median(ratio), 1)]
+                rows[-1] += [(f"{what}: loss / scikit-learn's", loss / lowest, 1)]
+    return rows
 
 
 def fit(x: np.ndarray, y: np.ndarray, repeats: int) -> dict[str, dict[str, list[float]]]:

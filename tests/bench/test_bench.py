@@ -143,14 +143,14 @@ def test_lbfgs_compares_what_is_minimized(module: ModuleType) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("numba")
     found = importlib.import_module("lbfgs").compare("iris", 1)
-    assert [row[:2] for row in found["rows"][:3]] == [
-        ["iris, float64", name] for name in ("scikit-learn", "fnet-numba", "fnet-numpy")
-    ]
-    for row in found["rows"]:
+    assert [len(limits) for _, *limits in found] == [0, 2, 0, 0, 2, 0]
+    rows = [row for row, *_ in found]
+    names = ("scikit-learn", "fnet-numba", "fnet-numpy")
+    assert [row[:2] for row in rows[:3]] == [("iris, float64", name) for name in names]
+    for row in rows:
         assert 0 < float(row[2]) < 0.01
         assert 10 < float(row[3]) <= 200
         assert 0.01 < median(row[5]) < 100
-    assert len(found["limits"]) == 4
 
 
 def test_results_take_the_place_of_those_of_the_same_command(tmp_path: Path, module: ModuleType) -> None:

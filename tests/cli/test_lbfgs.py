@@ -51,7 +51,7 @@ def test_by_default_there_are_enough_epochs_to_converge(fnet_command: Fnet, tmp_
     assert 5 < epochs < 200
     assert metrics(tmp_path / "out")["converged"] == [True]
     again = fnet_command(*COMMON, *data, "--out", tmp_path / "out", "--resume", "--epochs", "300")
-    assert f"training stopped early after {epochs} epochs (L-BFGS), and does so again" in again.err
+    assert f"training stopped early after {epochs} epochs (L-BFGS) and stops there again" in again.err
     assert metrics(tmp_path / "out")["epochs"] == [epochs]
 
 

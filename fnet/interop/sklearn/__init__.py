@@ -16,7 +16,8 @@ these have them, and otherwise those of `fnet.MLPConfig` and `fnet.TrainConfig`.
   less, and 0 with SGD and in `partial_fit`, which sees only some of the rows. With "lbfgs" it is an L2 penalty, see
   `fnet.TrainConfig`: the `alpha` of scikit-learn, divided by the weight of all rows; "auto" is 4 divided by it.
 - batch_size: rows per step, at most all rows; "auto" is a quarter of the rows, from 32 to 64, or a size near it that
-  leaves many rows for the last batch: `fnet.data.even_batch_size`. With "lbfgs" rows in memory at a time; "auto" is 1024.
+  leaves many rows for the last batch: `fnet.data.even_batch_size`. With "lbfgs", rows in memory at a time; "auto" is
+  1024.
 - max_iter: the number of epochs; with "lbfgs" the largest number of iterations.
 - tol: "lbfgs" stops when no element of the gradient is larger than this in absolute value.
 - standardize: standardize the features with the unweighted means and standard deviations of the training rows (in
