@@ -13,8 +13,9 @@ these have them, and otherwise those of `fnet.MLPConfig` and `fnet.TrainConfig`.
 - schedule: of the learning rate over `max_iter` epochs: "constant", "cosine", "warmup_cosine" or "onecycle".
 - b2: the decay rate of Adam's second moment, see `fnet.adam_update`.
 - weight_decay: decoupled, of weights alone, see `fnet.adam_update`; "auto" is 1.5, or (370 / rows) ** 1.5 if that is
-  less, and 0 with SGD and in `partial_fit`, which sees only some of the rows. With "lbfgs" it is an L2 penalty, see
-  `fnet.TrainConfig`: the `alpha` of scikit-learn, divided by the weight of all rows; "auto" is 4 divided by it.
+  less, and 0 with SGD and in `partial_fit`, which sees only some of the rows. With "lbfgs" an L2 penalty of all
+  parameters, see `fnet.TrainConfig`: the `alpha` of scikit-learn, divided by the weight of all rows; "auto" is 4
+  divided by it.
 - batch_size: rows per step, at most all rows; "auto" is a quarter of the rows, from 32 to 64, or a size near it that
   leaves many rows for the last batch: `fnet.data.even_batch_size`. With "lbfgs", rows in memory at a time; "auto" is
   1024.

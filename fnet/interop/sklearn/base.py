@@ -227,7 +227,7 @@ class Base(BaseEstimator):
             batch_size=min(operator.index(batch_size), rows),  # pyright: ignore[reportArgumentType]
             optimizer=self.solver,
             weight_decay=weight_decay,  # pyright: ignore[reportArgumentType]
-            decay_weights_only=True,
+            decay_weights_only=self.solver != "lbfgs",  # whose minimum is then well determined
             keep="best" if self.early_stopping else "last",
             patience=operator.index(self.n_iter_no_change) if self.early_stopping else None,
             **options,
