@@ -7,7 +7,7 @@ numbers and the algorithms are those of the book.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,7 +16,16 @@ from fnet import tree
 from fnet.nn import Array
 from fnet.tree import PyTree
 
-__all__ = ["LBFGSState", "ValueAndGrad", "lbfgs_init", "lbfgs_update", "two_loop_recursion"]
+__all__ = [
+    "Evaluated",
+    "LBFGSState",
+    "ValueAndGrad",
+    "begun",
+    "flat_update",
+    "lbfgs_init",
+    "lbfgs_update",
+    "two_loop_recursion",
+]
 
 P = TypeVar("P")
 ValueAndGrad: TypeAlias = Callable[[P], tuple[Any, P]]
@@ -27,8 +36,8 @@ class LBFGSState(NamedTuple):
     """State of L-BFGS for n parameters in the order of `tree.ravel`; of the pairs (s, y), the newest is the last."""
 
     count: np.int64  # pyright: ignore[reportIncompatibleMethodOverride]  # []; steps so far
-    s: Array  # [memory_size, n]; steps x_{k+1} - x_k
-    y: Array  # [memory_size, n]; changes of the gradient g_{k+1} - g_k
+    s: tuple[Array, ...]  # memory_size times [n]; steps x_{k+1} - x_k
+    y: tuple[Array, ...]  # memory_size times [n]; changes of the gradient g_{k+1} - g_k
     rho: Array  # [memory_size]; 1 / (y_k . s_k), or 0 where there is no pair
     value: np.float64  # []; at params; infinite before the first update
     grads: Array  # [n]; at params; infinite before the first update
@@ -49,18 +58,16 @@ def lbfgs_init(params: PyTree, memory_size: int = 10) -> LBFGSState:
     """
     if memory_size < 1:
         raise ValueError(f"memory_size must be 1 or more, but got {memory_size}")
-    for path, leaf in tree.flatten_with_path(params)[0]:
+    for i, leaf in enumerate(tree.leaves(params)):
         if np.asarray(leaf).dtype.kind != "f":
-            raise ValueError(f"parameters must be floats, but {path or 'the root'} is {_describe(leaf)}")
+            path = tree.flatten_with_path(params)[0][i][0] or "the root"
+            raise ValueError(f"parameters must be floats, but {path} is {_describe(leaf)}")
     x, _ = tree.ravel(params)
-    history, rho, grads = tree.freeze(
-        (np.zeros((memory_size, x.size), x.dtype), np.zeros(memory_size, x.dtype), np.full_like(x, math.inf))
-    )
-    unknown, none = np.float64(math.inf), np.int64(0)
+    zero, rho, grads = tree.freeze((np.zeros_like(x), np.zeros(memory_size, x.dtype), np.full_like(x, math.inf)))
+    history, unknown, none = (zero,) * memory_size, np.float64(math.inf), np.int64(0)
     return LBFGSState(none, history, history, rho, unknown, grads, unknown, none, np.bool_(False))
 
 
-@np.errstate(all="ignore")  # a trial step may be far too long, and is then not taken
 def lbfgs_update(
     value_and_grad: ValueAndGrad[P],
     params: P,
@@ -120,60 +127,94 @@ def lbfgs_update(
             f"params are {_describe(x)}, but opt_state is of {_describe(opt_state.grads)}; "
             "begin with lbfgs_init(params)"
         )
-    if opt_state.evaluations == 0:
-        value, g = _evaluate(value_and_grad, params, x.dtype)
-        opt_state = opt_state._replace(value=np.float64(value), grads=g, grad_norm=_norm(g), evaluations=np.int64(1))
-    if opt_state.grad_norm == 0:
-        return params, opt_state
 
+    def evaluate(x: Array) -> Evaluated:
+        trial = unravel(x)
+        value, grads = _checked(trial, *value_and_grad(trial))
+        return Evaluated(tree.freeze(_ravel(trial, x.dtype)), value, tree.freeze(_ravel(grads, x.dtype)))
+
+    x, opt_state = flat_update(evaluate, x, opt_state, c1=c1, c2=c2, max_linesearch_steps=max_linesearch_steps)
+    return unravel(x), opt_state
+
+
+@tree.container
+class Evaluated(NamedTuple):
+    """A function at a point; the arrays are read-only."""
+
+    x: Array  # [n]; the point, rounded to the dtypes of the parameters
+    value: float
+    grads: Array  # [n]
+
+
+@np.errstate(all="ignore")  # a trial step may be far too long, and is then not taken
+def flat_update(
+    evaluate: Callable[[Array], Evaluated],
+    x: Array,
+    opt_state: LBFGSState,
+    *,
+    c1: float = 1e-4,
+    c2: float = 0.9,
+    max_linesearch_steps: int = 20,
+) -> tuple[Array, LBFGSState]:
+    """`lbfgs_update` of parameters in one array `[n]`, without its checks."""
+    if opt_state.evaluations == 0:
+        opt_state = begun(opt_state, evaluate(x))
+    if opt_state.grad_norm == 0:
+        return x, opt_state
     g, s, y, rho = opt_state.grads, opt_state.s, opt_state.y, opt_state.rho
     gamma = 1 / float(rho[-1] * (y[-1] @ y[-1])) if rho[-1] else 1 / float(opt_state.grad_norm)  # (7.20); a unit step
     p = -two_loop_recursion(g, s, y, rho, gamma)
 
     def phi(step: float) -> _Point:
-        trial = unravel(x + step * p)
-        value, grads = _evaluate(value_and_grad, trial, x.dtype)
-        slope = float(grads @ p)
-        return _Point(step, value if math.isfinite(value) and math.isfinite(slope) else math.inf, slope, trial, grads)
+        at = evaluate(x + step * p)
+        slope = float(at.grads @ p)
+        return _Point(step, at.value if math.isfinite(at.value) and math.isfinite(slope) else math.inf, slope, at)
 
-    start = _Point(0.0, float(opt_state.value), float(g @ p), params, g)
+    value = float(opt_state.value)
+    start = _Point(0.0, value, float(g @ p), Evaluated(x, value, g))
     end, trials = _line_search(phi, start, c1, c2, max_linesearch_steps)
     opt_state = opt_state._replace(evaluations=opt_state.evaluations + trials)
     if end is start:
         if not rho.any():
-            return params, opt_state._replace(failed=np.bool_(True))
+            return x, opt_state._replace(failed=np.bool_(True))
         opt_state = opt_state._replace(rho=tree.freeze(np.zeros_like(rho)))
-        return lbfgs_update(value_and_grad, params, opt_state, c1=c1, c2=c2, max_linesearch_steps=max_linesearch_steps)
+        return flat_update(evaluate, x, opt_state, c1=c1, c2=c2, max_linesearch_steps=max_linesearch_steps)
 
-    new_s, new_y = _ravel(end.params, x.dtype) - x, end.grads - g
+    new_s, new_y = tree.freeze((end.at.x - x, end.at.grads - g))
     sy, yy = float(new_s @ new_y), float(new_y @ new_y)
     if min(sy, yy) > np.finfo(x.dtype).tiny:  # (6.7): else H would not be positive definite
-        s, y, rho = _shift(s, new_s), _shift(y, new_y), _shift(rho, np.asarray(1 / sy, x.dtype))
-    return end.params, LBFGSState(
+        s, y, rho = (*s[1:], new_s), (*y[1:], new_y), tree.freeze(np.append(rho[1:], np.asarray(1 / sy, x.dtype)))
+    return end.at.x, LBFGSState(
         count=opt_state.count + 1,
         s=s,
         y=y,
         rho=rho,
         value=np.float64(end.value),
-        grads=end.grads,
-        grad_norm=_norm(end.grads),
+        grads=end.at.grads,
+        grad_norm=_norm(end.at.grads),
         evaluations=opt_state.evaluations,
         failed=np.bool_(False),
     )
 
 
-def two_loop_recursion(grads: Array, s: Array, y: Array, rho: Array, gamma: float) -> Array:
+def begun(opt_state: LBFGSState, at: Evaluated) -> LBFGSState:
+    """The state at a point where the function is evaluated, with the pairs that it has."""
+    evaluations = opt_state.evaluations + (opt_state.evaluations == 0)
+    return opt_state._replace(
+        value=np.float64(at.value), grads=at.grads, grad_norm=_norm(at.grads), evaluations=evaluations
+    )
+
+
+def two_loop_recursion(grads: Array, s: Sequence[Array], y: Sequence[Array], rho: Array, gamma: float) -> Array:
     """H g for the gradient g, `[n]`: Algorithm 7.4, from H_0 = gamma I and the pairs of a state with rho not 0."""
-    pairs = [i for i in range(len(rho)) if rho[i]]
-    alpha = np.zeros_like(rho)
-    q = grads
-    for i in reversed(pairs):
-        alpha[i] = rho[i] * s[i].dot(q)
-        q = q - alpha[i] * y[i]
+    pairs = [pair for pair in zip(rho.tolist(), s, y, strict=True) if pair[0]]
+    q, alphas = grads.copy(), list[float]()
+    for rho_i, s_i, y_i in reversed(pairs):
+        alphas.append(rho_i * float(s_i.dot(q)))
+        q -= alphas[-1] * y_i
     r = gamma * q
-    for i in pairs:
-        beta = rho[i] * y[i].dot(r)
-        r = r + s[i] * (alpha[i] - beta)
+    for (rho_i, s_i, y_i), alpha in zip(pairs, reversed(alphas), strict=True):
+        r += (alpha - rho_i * float(y_i.dot(r))) * s_i
     return r
 
 
@@ -186,8 +227,7 @@ class _Point(NamedTuple):
     step: float  # a
     value: float  # phi(a); infinite where it or the slope is not finite
     slope: float  # phi'(a)
-    params: Any  # x + a p
-    grads: Array  # [n]
+    at: Evaluated  # x + a p
 
 
 def _line_search(
@@ -200,7 +240,7 @@ def _line_search(
     """
     if not (start.slope < 0 and math.isfinite(start.value)):
         return start, 0
-    rounding = float(np.finfo(start.grads.dtype).eps) * abs(start.value)
+    rounding = float(np.finfo(start.at.x.dtype).eps) * abs(start.value)
     lo, hi, step, trials = start, None, 1.0, 0
     while trials < max_steps:
         new, trials = phi(step), trials + 1
@@ -240,9 +280,8 @@ def _interpolate(lo: _Point, hi: _Point) -> float:
 # Arrays ---------------------------------------------------------------------------------------------------------------
 
 
-def _evaluate(value_and_grad: ValueAndGrad[P], params: P, dtype: Any) -> tuple[float, Array]:
-    """The value and the gradient as one array, `[n]`."""
-    value, grads = value_and_grad(params)
+def _checked(params: P, value: Any, grads: P) -> tuple[float, P]:
+    """The value as a number, and its gradient."""
     try:
         value = float(value)
     except TypeError:
@@ -254,7 +293,7 @@ def _evaluate(value_and_grad: ValueAndGrad[P], params: P, dtype: Any) -> tuple[f
         if np.shape(p) != np.shape(g) or np.asarray(p).dtype != np.asarray(g).dtype:
             path = tree.flatten_with_path(params)[0][i][0] or "the root"
             raise ValueError(f"the gradient at {path} must be {_describe(p)}, but is {_describe(g)}")
-    return value, tree.freeze(_ravel(grads, dtype))
+    return value, grads
 
 
 def _ravel(params: PyTree, dtype: Any) -> Array:
@@ -262,13 +301,9 @@ def _ravel(params: PyTree, dtype: Any) -> Array:
     return np.concatenate(leaves, dtype=dtype) if leaves else np.zeros(0, dtype)
 
 
-def _shift(old: Array, new: Array) -> Array:
-    """The oldest row goes, the newest comes."""
-    return tree.freeze(np.concatenate([old[1:], new[None]]))
-
-
 def _norm(grads: Array) -> np.float64:
-    return np.float64(tree.global_norm(grads.astype(np.float64)))  # squares of small float32 numbers would be 0
+    grads = grads.astype(np.float64)  # squares of small float32 numbers would be 0
+    return np.float64(math.sqrt(grads @ grads))
 
 
 def _describe(leaf: Any) -> str:

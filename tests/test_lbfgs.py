@@ -136,7 +136,7 @@ def test_each_step_goes_along_the_gradient_times_the_inverse_hessian_of_the_last
         gradients.append(rosenbrock(params)[1])
     np.testing.assert_array_equal(opt_state.s, np.diff(visited, axis=0)[-3:])
     np.testing.assert_array_equal(opt_state.y, np.diff(gradients, axis=0)[-3:])
-    np.testing.assert_allclose(opt_state.rho, 1 / np.sum(opt_state.s * opt_state.y, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(opt_state.rho, 1 / np.sum(np.multiply(opt_state.s, opt_state.y), axis=1), rtol=1e-12)
 
 
 def steep(x: Any) -> tuple[Any, Any]:
@@ -225,7 +225,7 @@ def test_frozen_inputs_do_and_what_comes_out_is_frozen() -> None:
         params, opt_state = new_params, new_state
         for leaf in tree.leaves((params, opt_state)):
             assert isinstance(leaf, np.generic) or not leaf.flags.writeable
-    assert not any(leaf.flags.writeable for leaf in (initial.s, initial.y, initial.rho, initial.grads))
+    assert not any(leaf.flags.writeable for leaf in (*initial.s, *initial.y, initial.rho, initial.grads))
     assert tree.map(lambda leaf: (leaf.shape, leaf.dtype), opt_state) == tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), initial
     )
@@ -263,7 +263,8 @@ def test_a_run_that_goes_on_from_a_file_gives_the_same_bits(tmp_path: Path, step
 def test_float32_stays_float32() -> None:
     start = np.array([-1.2, 1.0], np.float32)
     params, opt_state = minimize(rosenbrock, start, 1e-3)
-    assert {leaf.dtype for leaf in (params, opt_state.s, opt_state.y, opt_state.rho, opt_state.grads)} == {start.dtype}
+    leaves = (params, *opt_state.s, *opt_state.y, opt_state.rho, opt_state.grads)
+    assert {leaf.dtype for leaf in leaves} == {start.dtype}
     assert not opt_state.failed
     np.testing.assert_allclose(params, 1, atol=1e-3)
 

@@ -9,7 +9,7 @@ from fnet import MLPConfig, TrainConfig
 from fnet.cli import threads
 from fnet.cli.data import Data, is_table
 from fnet.cli.parser import Group, Parser, add_help, one_of
-from fnet.cli.presets import PRESETS, QUANTILES, DataFacts, Decided
+from fnet.cli.presets import LBFGS, PRESETS, QUANTILES, DataFacts, Decided
 from fnet.engine import ENGINES
 from fnet.nn import ACTIVATIONS
 from fnet.params import DTYPES, INITIALIZERS, LOSSES
@@ -87,8 +87,9 @@ def add_training_options(parser: Parser) -> None:
     add("--warmup", type=float, default=default.warmup, metavar="FRACTION", help="of steps")
     add("--momentum", type=float, default=default.momentum, metavar="M", help="of sgd")
     add("--nesterov", action="store_true", help="Nesterov momentum")
-    add("--weight-decay", type=float, default=0.0, metavar="RATE", help="decoupled")
+    add("--weight-decay", type=float, default=0.0, metavar="RATE", help="decoupled; lbfgs: L2")
     add("--decay-weights-only", action="store_true", help="not biases or scales")
+    add("--tolerance", type=float, default=default.tolerance, metavar="G", help="of lbfgs")
     add("--clip-norm", type=float, metavar="NORM", help="of all gradients")
     add("--label-smoothing", type=float, default=0.0, metavar="S")
     add("--class-weight", type=_class_weight, metavar="W,W,…", help="or balanced")
@@ -118,9 +119,12 @@ def parse(parser: Parser, argv: list[str]) -> argparse.Namespace:
     chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chosen.add_argument("--preset")
     chosen.add_argument("--data", default="digits")
+    chosen.add_argument("--optimizer")
     known = chosen.parse_known_args(argv)[0]
     preset = known.preset or ("tabular" if is_table(known.data) else "chen-wu")
     parser.set_defaults(preset=preset, **PRESETS.get(preset, {}))  # the parser refuses an unknown preset
+    if known.optimizer == "lbfgs":
+        parser.set_defaults(**LBFGS)
     if any(argument.partition("=")[0] == "--quantiles" for argument in argv):
         parser.set_defaults(**QUANTILES)
     return parser.parse(argv)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fnet.cli.job import Job
 from fnet.cli.results import run_name
-from fnet.training import EpochRecord
+from fnet.training import EpochRecord, TrainConfig
 
 __all__ = ["display", "tensorboard_run"]
 
@@ -17,7 +17,8 @@ def display(args: argparse.Namespace, job: Job, title: str) -> Callable[[EpochRe
     if args.quiet:
         return lambda record: None
     score = f"{job.score.partition('_')[0]:>10}"
-    head = f" epoch  train loss{score}  valid loss{score}  learning rate  seconds"
+    length = "learning rate" if job.train_config.optimizer != "lbfgs" else "gradient"
+    head = f" epoch  train loss{score}  valid loss{score}{length:>15}  seconds"
     print("\n".join(filter(None, [title, head])), flush=True)
     return lambda record: print(epoch_line(record), flush=True)
 
@@ -26,11 +27,22 @@ def epoch_line(record: EpochRecord) -> str:
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.4f}" if abs(value) < 1000 else f"{value:.6g}"
 
+    length = record.gradient if record.learning_rate is None else record.learning_rate
     return (
         f"{record.epoch:>6}{number(record.train_loss):>12}{number(record.train_score):>10}"
         f"{number(record.valid_loss):>12}{number(record.valid_score):>10}"
-        f"{record.learning_rate:>15.3g}{record.seconds:>9.2f}"
+        f"{length:>15.3g}{record.seconds:>9.2f}"
     )
+
+
+def end_of_lbfgs(record: EpochRecord, train_config: TrainConfig, *, failed: bool) -> str:
+    """Why L-BFGS ended, in a line."""
+    if record.converged:
+        return f"converged: no element of the gradient is above --tolerance {train_config.tolerance:g}"
+    left = f"the largest element of the gradient is {record.gradient:.3g}"
+    if failed:
+        return f"ended: no step lowers the loss by more than rounding; {left}"
+    return f"not converged, {left}" + ("" if record.epoch < train_config.epochs else f"; --epochs was {record.epoch}")
 
 
 @contextlib.contextmanager

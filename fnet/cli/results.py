@@ -48,6 +48,8 @@ def write_results(
         split: None if d is None else scores.score(config, predicted[split], d.y) for split, d in splits.items()
     }
     results["epochs"] = [len(t.records) for t in trained]
+    if job.train_config.optimizer == "lbfgs":
+        results["converged"] = [t.records[-1].converged for t in trained]
     results["parameters"] = fnet.num_params(config) * job.networks
     results["seconds_per_epoch"] = statistics.median(record.seconds for t in trained for record in t.records)
     shown = next(split for split in ("test", "valid", "train") if split in predicted)
@@ -163,7 +165,8 @@ def _said(job: Job, values: Mapping[str, float], *, errors: bool = False) -> lis
 
 def write_history(path: Path, job: Job, trained: Sequence[Trained]) -> None:
     """Write the records without times, so that equal runs write equal bytes."""
-    names = [name for name in EpochRecord._fields if name not in ("finished", "seconds")]
+    unused = "learning_rate" if job.train_config.optimizer == "lbfgs" else "gradient"
+    names = [name for name in EpochRecord._fields if name not in ("finished", "seconds", "converged", unused)]
     header = [name.replace("score", job.score) for name in names]
     rows = [[i, *(getattr(record, name) for name in names)] for i, t in enumerate(trained) for record in t.records]
     write_csv(path, ["network", *header], rows)

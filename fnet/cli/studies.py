@@ -18,6 +18,7 @@ from fnet.cli import options, threads
 from fnet.cli.data import EMBEDDED, Data, load_data
 from fnet.cli.output import write_csv
 from fnet.cli.parser import Parser, one_of, unknown
+from fnet.cli.presets import LBFGS, PRESETS
 from fnet.engine import resolve
 from fnet.sweep import Failure, Outcome, Pool, Run, Splits
 from fnet.sweep.executors import EXECUTORS
@@ -134,7 +135,7 @@ def changed(args: argparse.Namespace, changes: Mapping[str, Any]) -> argparse.Na
     """The options with changes to the network, the training or the whitening.
 
     `hidden` is the width of all hidden layers, or their widths as a list or as in "128x64"; `layers` is the number of
-    hidden layers of one width.
+    hidden layers of one width. `optimizer="lbfgs"` implies the defaults that `--optimizer lbfgs` has in `fnet train`.
 
     Raises:
         ValueError: a name is unknown, or `hidden` or `layers` is invalid.
@@ -142,11 +143,18 @@ def changed(args: argparse.Namespace, changes: Mapping[str, Any]) -> argparse.Na
     for name in changes:
         if name not in _CHANGEABLE:
             raise ValueError(unknown("option", name, _CHANGEABLE))
-    merged = {**vars(args), **changes}
+    merged = {**vars(args), **(_lbfgs(args) if changes.get("optimizer") == "lbfgs" else {}), **changes}
     if not isinstance(merged["whitening"], int | float):
         raise ValueError(f"whitening must be a number in [0, 1]; got {merged['whitening']!r}")
     merged["hidden"] = _widths(merged["hidden"], merged.pop("layers", None), len(args.hidden) or 1)
     return argparse.Namespace(**merged)
+
+
+def _lbfgs(args: argparse.Namespace) -> dict[str, Any]:
+    """What L-BFGS brings: all that it cannot do without, and of the rest what the options leave at its default."""
+    usual = {**vars(options.defaults()), **PRESETS[args.preset]}
+    given = {name for name in ("epochs", "batch_size", "weight_decay") if getattr(args, name) != usual[name]}
+    return {name: value for name, value in LBFGS.items() if name not in given}
 
 
 def _widths(hidden: Any, layers: Any, default_layers: int) -> list[int]:

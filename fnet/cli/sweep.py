@@ -28,6 +28,7 @@ from fnet.cli.data import is_table
 from fnet.cli.folder import locked
 from fnet.cli.output import markdown, mean_and_deviation, visible
 from fnet.cli.parser import Parser
+from fnet.cli.presets import LBFGS
 from fnet.random import Key
 from fnet.sweep import Failure, Outcome, Pool, Run
 from fnet.sweep.executors import cores
@@ -241,6 +242,8 @@ def train_command(args: argparse.Namespace, trial: Trial) -> str:
     for add in (options.add_data_options, options.add_model_options, options.add_training_options):
         add(parser)
     new = options.settled(studies.changed(args, trial.changes), studies.source(args).load())
+    if new.optimizer == "lbfgs":
+        parser.set_defaults(**LBFGS)
     new.data = studies.shown_path(args.data)
     words = ["--preset", "chen-wu"] if is_table(args.data) else []
     words += ["--seed", str(trial.run.seed), "--engine", trial.run.engine, *parser.arguments(new)]

@@ -25,11 +25,12 @@ from fnet.cli.job import Job, OtherJobError, check_same_job, circumstances, make
 from fnet.cli.main import report
 from fnet.cli.output import say, visible
 from fnet.cli.parser import Parser
-from fnet.cli.progress import display, tensorboard_run
+from fnet.cli.progress import display, end_of_lbfgs, tensorboard_run
 from fnet.cli.results import Trained, write_results
 from fnet.data.cells import counted
 from fnet.engine import ALONE, Processes
 from fnet.interop import missing
+from fnet.lbfgs import LBFGSState
 from fnet.training import EpochRecord, is_finished, train_state_shapes
 
 __all__ = ["interruptible", "main", "parse_args"]
@@ -112,6 +113,8 @@ def lead(args: argparse.Namespace, argv: list[str], job: Job, out: Path, world: 
     if not args.quiet:
         print("\n".join(map(visible, [headline(job), *job.data.remarks])))
         chen_wu = (job.config.sizes[0], job.config.num_outputs) == (128, 10)
+        if job.train_config.optimizer == "lbfgs":
+            print("L-BFGS sees all rows in each step: without batch norm, dropout, noise and a learning rate")
         if args.preset in ("chen-wu-best", "chen-wu-large") and not chen_wu:
             print(f"the preset {args.preset} was tuned on Chen & Wu's data; it suits features that have the same unit")
         if args.calibrate and not job.calibrate and job.config.loss in ("cross_entropy", "pinball"):
@@ -222,6 +225,8 @@ def train_member(
         save(train_state)
         raise
     assert train_state is not None
+    if isinstance(train_state.opt_state, LBFGSState) and not args.quiet:
+        print(end_of_lbfgs(records[-1], job.train_config, failed=bool(train_state.opt_state.failed)), flush=True)
     save(train_state)  # even if finished, so that it can be trained for more epochs
     if not is_finished(train_state, job.train_config):
         arguments = [argument for argument in argv if argument not in ("--resume", "--overwrite")]
@@ -255,7 +260,8 @@ def load(path: Path, job: Job, key: fnet.random.Key) -> Trained | None:
         if done > wanted:
             raise ValueError(f"the run in {path.parents[1]} has {done} epochs; --epochs must be at least {done}")
         if done < wanted and is_finished(loaded.train_state, job.train_config):
-            say("note", f"training stopped early after {done} epochs (--patience) and stops there again")
+            why = "L-BFGS" if isinstance(loaded.train_state.opt_state, LBFGSState) else "--patience"
+            say("note", f"training stopped early after {done} epochs ({why}) and stops there again")
     return loaded
 
 

@@ -88,7 +88,7 @@ class Engine:
         self.running, self.batch = statistics(config), statistics(config)
         self.hidden = hidden_layers(config, self.params, self.grads, self.batch, rows)
         self.outputs = aligned((rows, config.num_outputs), config.dtype)
-        self.updates = self._updates()
+        self.updates = self._updates() if train_config.optimizer != "lbfgs" else {}
         self.widths = ((config.sizes[0],) if config.input_dropout else ()) + (
             config.hidden_sizes if config.dropout else ()
         )
@@ -115,7 +115,8 @@ class Engine:
     ) -> tuple[float, float]:
         """One step of `fnet.train_step`; returns the loss and the sum of the scores of the batch.
 
-        If the loss is not finite, nothing is updated.
+        If the loss is not finite, nothing is updated. With L-BFGS, whose step needs the gradients of many batches, the
+        step only leaves the gradient of this batch in `grads`.
 
         Args:
             x: the rows of the batch for this process, `[n, features]`, in the dtype of the config.

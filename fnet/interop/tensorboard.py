@@ -3,6 +3,7 @@
 Each run is a subfolder of one directory, so that `tensorboard --logdir DIRECTORY` shows them together::
 
     loss/train, loss/validation, accuracy/train, accuracy/validation, learning_rate    scalars; the step is the epoch
+    gradient, in place of the learning rate for L-BFGS
     rmse/train, …, or coverage/train, …, in place of the accuracy for regression
     confusion_matrix, or predicted_against_true and residuals                          images
     the HPARAMS tab                                                                    a row per run, with its metrics
@@ -40,6 +41,7 @@ _TAGS = {
     "{score}/train": "train_score",
     "{score}/validation": "valid_score",
     "learning_rate": "learning_rate",
+    "gradient": "gradient",
 }
 _SUFFIX = ".fnet"  # of the event files written here; other files are never removed
 

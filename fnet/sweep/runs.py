@@ -176,7 +176,8 @@ def estimate(run: Run, *, key: Key, limit: float = 0.1) -> float:
     except fnet.NonFiniteLossError:  # the run is short
         return evaluation
     step = float(np.median(steps))  # the first may include a compilation
-    return train_config.epochs * (step * math.ceil(len(rows.y) / train_config.batch_size) + evaluation)
+    steps_per_epoch = 1 if train_config.optimizer == "lbfgs" else math.ceil(len(rows.y) / train_config.batch_size)
+    return train_config.epochs * (step * steps_per_epoch + evaluation)
 
 
 # The folder -----------------------------------------------------------------------------------------------------------

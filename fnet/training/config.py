@@ -16,8 +16,13 @@ from fnet.schedules import Schedule
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "TrainConfig", "example_weights", "learning_rate_schedule"]
 
-OPTIMIZERS = ("adam", "sgd")
+OPTIMIZERS = ("adam", "sgd", "lbfgs")
 SCHEDULES = ("constant", "cosine", "warmup_cosine", "onecycle")
+# Fields without a meaning for L-BFGS, which has a line search and needs a loss without noise.
+_NOT_OF_LBFGS = (
+    *("learning_rate", "schedule", "warmup", "momentum", "nesterov", "b1", "b2", "eps", "bias_correction"),
+    *("clip_norm", "input_noise", "recompute_statistics"),
+)
 _OPTIONAL = ("total_steps", "clip_norm", "patience")  # fields that may be None
 
 
@@ -29,10 +34,12 @@ class TrainConfig:
     0.9
 
     Args:
-        epochs: the number of passes over the examples.
+        epochs: the number of passes over the examples; of iterations of L-BFGS, each of which needs one pass or more.
         batch_size: the number of examples per step. The last batch of an epoch has the remaining examples, at least 2
             with batch norm, whose statistics are then noisy; `fnet.data.even_batch_size` avoids small last batches.
-        optimizer: "adam" or "sgd".
+            With L-BFGS, the number of examples that are in memory at a time.
+        optimizer: "adam", "sgd" or "lbfgs". L-BFGS minimizes the loss of all examples, see `fnet.lbfgs_update`; it
+            allows neither batch norm, dropout nor input noise, and has no learning rate.
         learning_rate: the learning rate of every step, or the peak of the schedule.
         schedule: "constant", "cosine", "warmup_cosine" or "onecycle"; see `fnet.schedules`.
         warmup: the fraction of steps before the peak of "warmup_cosine" and "onecycle".
@@ -40,8 +47,10 @@ class TrainConfig:
         momentum: the momentum of SGD.
         nesterov: whether SGD uses Nesterov momentum.
         b1, b2, eps, bias_correction: parameters of Adam, see `fnet.adam_update`.
-        weight_decay: decoupled weight decay; a step shrinks parameters by `learning_rate * weight_decay`.
+        weight_decay: decoupled weight decay; a step shrinks parameters by `learning_rate * weight_decay`. L-BFGS
+            minimizes the loss plus `weight_decay / 2 * |params|^2`; the losses in the records are without this term.
         decay_weights_only: exclude biases and the scales of batch norms from weight decay.
+        tolerance: L-BFGS stops when no element of the gradient is larger than this in absolute value.
         clip_norm: the largest global norm of the gradients; None disables clipping.
         label_smoothing: see `fnet.losses.label_targets`.
         class_weight: a weight for each class, or "balanced", see `example_weights`; None means equal weights.
@@ -70,6 +79,7 @@ class TrainConfig:
     bias_correction: bool = True
     weight_decay: float = 0.0
     decay_weights_only: bool = False
+    tolerance: float = 5e-5
     clip_norm: float | None = None
     label_smoothing: float = 0.0
     class_weight: str | tuple[float, ...] | None = None
@@ -104,6 +114,7 @@ class TrainConfig:
         for name, low, high, allowed in (
             ("learning_rate", 0, math.inf, "a finite number of at least 0"),
             ("weight_decay", 0, math.inf, "a finite number of at least 0"),
+            ("tolerance", 0, math.inf, "a finite number of at least 0"),
             ("input_noise", 0, math.inf, "a finite number of at least 0"),
             ("label_smoothing", 0, 1, "in [0, 1)"),
             ("momentum", 0, 1, "in [0, 1)"),
@@ -123,6 +134,12 @@ class TrainConfig:
             object.__setattr__(self, name, float(value))
         if self.schedule == "onecycle" and self.warmup == 0:
             raise ValueError('warmup must be above 0 with schedule="onecycle"; got 0')
+        if self.optimizer == "lbfgs":
+            for name in _NOT_OF_LBFGS:
+                if getattr(self, name) != getattr(TrainConfig, name):
+                    raise ValueError(
+                        f'{name} has no meaning with optimizer="lbfgs"; leave out {name}={getattr(self, name)!r}'
+                    )
         weights = self.class_weight
         if isinstance(weights, str):
             if weights != "balanced":

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from fnet import data, metrics, random
 from fnet.data import Dataset
 from fnet.engine import ALONE, Engine, Processes
+from fnet.lbfgs import LBFGSState
 from fnet.nn import Array
 from fnet.params import MLPConfig, Params, State, check_like, check_params
 from fnet.random import Key
@@ -26,6 +27,7 @@ from fnet.schedules import Schedule
 from fnet.training.config import TrainConfig, check_pair, learning_rate_schedule
 from fnet.training.evaluation import Evaluation, evaluate, recompute_state
 from fnet.training.examples import Transform, checked_targets, training_examples
+from fnet.training.full_batch import FullBatch, check_fixed_loss
 from fnet.training.step import (
     NO_TOTALS,
     Best,
@@ -34,6 +36,7 @@ from fnet.training.step import (
     TrainState,
     check_opt_state,
     init_train_state,
+    train_state_shapes,
 )
 from fnet.tree import container
 
@@ -49,12 +52,14 @@ class EpochRecord(NamedTuple):
     epoch: int  # from 1
     step: int  # steps of the whole run so far
     finished: bool
-    learning_rate: float  # of the last step
-    train_loss: float  # mean over the epoch's examples, in training mode, while parameters change
+    learning_rate: float | None  # of the last step; None with L-BFGS
+    train_loss: float  # mean over the epoch's examples, in training mode, while parameters change; L-BFGS: at the end
     train_score: float  # accuracy, RMSE or coverage: see `fnet.metrics.score_name`
     valid_loss: float | None
     valid_score: float | None
     seconds: float  # training time of this epoch in this process, without evaluation
+    gradient: float | None = None  # L-BFGS: the largest absolute element of the gradient, at the end of the epoch
+    converged: bool = False  # L-BFGS: the gradient is at most the `tolerance` of the train_config
 
     @property
     def train_accuracy(self) -> float:
@@ -121,7 +126,7 @@ def fit(
     """Train, and yield the state and a record after each epoch.
 
     A yielded state is a copy. Passed as `train_state`, it continues the run to the same bits, even from the middle of
-    an epoch.
+    an epoch. With L-BFGS an epoch is one step, and the run ends before the last epoch if L-BFGS has converged.
 
     Args:
         config, train_config: the architecture and the training configuration.
@@ -152,15 +157,27 @@ def fit(
         checked_targets("valid", config, valid)
     elif train_config.tracks_best:
         raise ValueError('keep="best" and patience need validation data')
-    slices = data.batch_slices(len(examples.used), train_config.batch_size, min_size=min_size)
+    chunks = data.batch_slices(len(examples.used), train_config.batch_size, min_size=min_size)
+    whole = train_config.optimizer == "lbfgs"
+    slices = [slice(0, len(examples.used))] if whole else chunks  # of the examples, for each step
     if train_config.total_steps is None:
         train_config = dataclasses.replace(train_config, total_steps=len(slices) * train_config.epochs)
     init_key, order_key, step_key, statistics_key = random.split(key, 4)
     if train_state is None:
         train_state = init_train_state(init_key, config, train_config)
-    _check_train_state(config, train_config, train_state, len(slices))
-    largest = max(part.stop - part.start for part in slices)
-    memory = Engine(config, train_config, largest, engine, examples.processes)
+    else:
+        _check_train_state(config, train_config, train_state, len(slices))
+    largest = max(part.stop - part.start for part in chunks)
+    network = Engine(config, train_config, largest, engine, examples.processes)
+    everything = FullBatch(network, examples, chunks) if whole else None
+    memory: Any = everything or network  # what a state is loaded into and unloaded from
+
+    def take_step(rows: Array, step: int) -> tuple[float, float]:
+        """The loss and the sum of the scores."""
+        if everything:
+            return everything.step()
+        x, targets, weights = examples.batch(rows)
+        return network.step(x, targets, weights, step_key, step, len(rows))
 
     def steps(train_state: TrainState, order: Array, position: int) -> tuple[TrainState, int, bool]:
         """Steps until the epoch ends, a state is due or `stop` says so: the state, the position, whether to stop."""
@@ -177,8 +194,7 @@ def fit(
 
         while position < len(slices) and not stopping:
             rows = order[slices[position]]
-            x, targets, weights = examples.batch(rows)
-            loss, score = memory.step(x, targets, weights, step_key, step, len(rows))
+            loss, score = take_step(rows, step)
             if not math.isfinite(loss):
                 raise NonFiniteLossError(loss, step + 1, int(train_state.epoch) + 1, unload())
             losses_sum, scores_sum, count = losses_sum + loss * len(rows), scores_sum + score, count + len(rows)
@@ -189,7 +205,7 @@ def fit(
         return unload(), position, stopping
 
     def epochs(train_state: TrainState) -> Iterator[tuple[TrainState, EpochRecord]]:
-        rate = learning_rate_schedule(train_config)
+        rate = None if whole else learning_rate_schedule(train_config)
         # Random rows, since the data may be sorted.
         statistics_rows = examples.used[random.permutation(statistics_key, len(examples.used))[:STATISTICS_ROWS]]
         stopping = False
@@ -198,7 +214,9 @@ def fit(
                 if dataset is not None:
                     data.check_mapped(dataset)
             epoch, seconds = int(train_state.epoch), 0.0
-            order = examples.used[random.permutation(random.fold_in(order_key, epoch), len(examples.used))]
+            order = examples.used
+            if not whole:
+                order = order[random.permutation(random.fold_in(order_key, epoch), len(order))]
             position = int(train_state.step) - epoch * len(slices)
             if position == 0:
                 train_state = train_state._replace(totals=NO_TOTALS)
@@ -208,14 +226,14 @@ def fit(
                     train_state, position, stopping = steps(train_state, order, position)
                 seconds += time.perf_counter() - started
                 if position < len(slices):
-                    yield train_state, _record(config, train_state, rate, seconds)
+                    yield train_state, _record(config, train_config, train_state, rate, seconds)
                     if stopping:
                         return
             if train_config.recompute_statistics:
                 x, _, _ = examples.batch(statistics_rows, shared=False)
                 train_state = train_state._replace(state=recompute_state(config, train_state.params, x))
             train_state = train_state._replace(epoch=train_state.epoch + 1)
-            record = _record(config, train_state, rate, seconds, finished=True)
+            record = _record(config, train_config, train_state, rate, seconds, finished=True)
             if valid is not None:
                 evaluation = evaluate(config, train_state.params, train_state.state, valid, transform=transform)
                 record = record._replace(valid_loss=evaluation.loss, valid_score=evaluation.score)
@@ -227,9 +245,12 @@ def fit(
 
 
 def is_finished(train_state: TrainState, train_config: TrainConfig) -> bool:
-    """Whether all epochs are done, or `patience` epochs have passed without improvement."""
+    """Whether all epochs are done, `patience` epochs have passed without improvement, or L-BFGS cannot go on."""
     epoch, best, patience = int(train_state.epoch), train_state.best, train_config.patience
     if patience is not None and best is not None and epoch - int(best.epoch) >= patience:
+        return True
+    opt_state = train_state.opt_state
+    if isinstance(opt_state, LBFGSState) and (opt_state.failed or _gradient(opt_state) <= train_config.tolerance):
         return True
     return epoch >= train_config.epochs
 
@@ -241,20 +262,33 @@ def final_model(train_state: TrainState, train_config: TrainConfig) -> tuple[Par
     return train_state.params, train_state.state
 
 
+def _gradient(opt_state: LBFGSState) -> float:
+    return float(np.abs(opt_state.grads).max())
+
+
 def _record(
-    config: MLPConfig, train_state: TrainState, rate: Schedule, seconds: float, *, finished: bool = False
+    config: MLPConfig,
+    train_config: TrainConfig,
+    train_state: TrainState,
+    rate: Schedule | None,
+    seconds: float,
+    *,
+    finished: bool = False,
 ) -> EpochRecord:
-    totals, step = train_state.totals, int(train_state.step)
+    totals, step, opt_state = train_state.totals, int(train_state.step), train_state.opt_state
+    gradient = _gradient(opt_state) if isinstance(opt_state, LBFGSState) else None
     return EpochRecord(
         epoch=int(train_state.epoch) + (not finished),
         step=step,
         finished=finished,
-        learning_rate=rate(step - 1),
+        learning_rate=None if rate is None else rate(step - 1),
         train_loss=float(totals.loss / totals.count),
         train_score=metrics.mean_score(config.loss, float(totals.score), int(totals.count)),
         valid_loss=None,
         valid_score=None,
         seconds=seconds,
+        gradient=gradient,
+        converged=gradient is not None and gradient <= train_config.tolerance,
     )
 
 
@@ -275,6 +309,8 @@ def check_configs(config: MLPConfig, train_config: TrainConfig) -> None:
     check_pair(config, train_config)
     if config.batch_norm and config.hidden_sizes and train_config.batch_size < 2:
         raise ValueError("batch norm needs batches of at least 2 examples; got batch_size=1")
+    if train_config.optimizer == "lbfgs":
+        check_fixed_loss(config)
     if config.loss != "cross_entropy":
         for name, default in (("label_smoothing", 0.0), ("class_weight", None), ("monitor", "loss")):
             if getattr(train_config, name) != default:
@@ -293,8 +329,9 @@ def _check_train_state(
         )
     check_params(config, train_state.params, train_state.state)
     check_opt_state(train_config, train_state)
-    for name, moment in zip(train_state.opt_state._fields[1:], train_state.opt_state[1:], strict=True):
-        check_like(f"opt_state.{name}", train_state.params, moment, config)
+    expected = train_state_shapes(config, train_config).opt_state
+    for name, want, value in zip(expected._fields, expected, train_state.opt_state, strict=True):
+        check_like(f"opt_state.{name}", want, value, config)
     step, epoch = int(train_state.step), int(train_state.epoch)
     if not 0 <= step - epoch * steps_per_epoch <= steps_per_epoch:
         raise ValueError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from fnet import metrics, mlp, nn, optim, params, random, tree
+from fnet import lbfgs, metrics, mlp, nn, optim, params, random, tree
+from fnet.lbfgs import LBFGSState
 from fnet.nn import Array
 from fnet.optim import AdamState, SGDState
 from fnet.params import MLPConfig, Params, State
@@ -27,9 +28,13 @@ __all__ = [
 ]
 
 
+OptState: TypeAlias = AdamState | SGDState | LBFGSState
+_STATES: dict[str, type[OptState]] = {"adam": AdamState, "sgd": SGDState, "lbfgs": LBFGSState}
+
+
 @tree.container
 class Totals(NamedTuple):
-    """Sums over the examples of the epoch so far."""
+    """Sums over the examples of the epoch so far; with L-BFGS, at the current parameters."""
 
     loss: np.float64
     score: np.float64  # see `fnet.metrics.example_scores`
@@ -55,7 +60,7 @@ class TrainState(NamedTuple):
 
     params: Params
     state: State
-    opt_state: AdamState | SGDState  # of params
+    opt_state: OptState  # of params
     best: Best | None  # if the train_config needs it
     totals: Totals
     step: np.int64  # steps made
@@ -76,10 +81,10 @@ class NonFiniteLossError(FloatingPointError):
 
     def __init__(self, loss: float, step: int, epoch: int | None, train_state: TrainState) -> None:
         where = f"step {step}" if epoch is None else f"epoch {epoch}, step {step}"
-        super().__init__(
-            f"the training loss is {loss} at {where}: try a smaller learning rate, clip_norm=1.0, "
-            "and look for extreme values in the features"
+        steps = (
+            "" if isinstance(train_state.opt_state, LBFGSState) else "try a smaller learning rate, clip_norm=1.0, and "
         )
+        super().__init__(f"the training loss is {loss} at {where}: {steps}look for extreme values in the features")
         self.loss, self.step, self.train_state = loss, step, train_state
 
 
@@ -92,7 +97,7 @@ def init_train_state(key: Key, config: MLPConfig, train_config: TrainConfig | No
     train_config = train_config or TrainConfig()
     check_pair(config, train_config)
     new_params, state = params.init(key, config)
-    opt_init = optim.adam_init if train_config.optimizer == "adam" else optim.sgd_init
+    opt_init = {"adam": optim.adam_init, "sgd": optim.sgd_init, "lbfgs": lbfgs.lbfgs_init}[train_config.optimizer]
     return _new_train_state(new_params, state, opt_init(new_params), train_config)
 
 
@@ -100,13 +105,17 @@ def train_state_shapes(config: MLPConfig, train_config: TrainConfig) -> TrainSta
     """A template with the shapes and dtypes of a state, for `fnet.checkpoint.load`; its arrays take no memory."""
     zeros, state = params.param_shapes(config)
     count = np.int64(0)
-    opt_state = AdamState(count, zeros, zeros) if train_config.optimizer == "adam" else SGDState(count, zeros)
+    match train_config.optimizer:
+        case "adam":
+            opt_state = AdamState(count, zeros, zeros)
+        case "sgd":
+            opt_state = SGDState(count, zeros)
+        case _:
+            opt_state = lbfgs.lbfgs_init(zeros)
     return _new_train_state(zeros, state, opt_state, train_config)
 
 
-def _new_train_state(
-    params: Params, state: State, opt_state: AdamState | SGDState, train_config: TrainConfig
-) -> TrainState:
+def _new_train_state(params: Params, state: State, opt_state: OptState, train_config: TrainConfig) -> TrainState:
     return TrainState(
         params=params,
         state=state,
@@ -140,10 +149,13 @@ def train_step(
 
     Raises:
         NonFiniteLossError: the loss is infinite or not a number; the error has the state before the step.
-        TypeError, ValueError: as for `fnet.loss_and_grads`; or the state was made for another optimizer.
+        TypeError, ValueError: as for `fnet.loss_and_grads`; or the state was made for another optimizer; or the
+            optimizer is L-BFGS, whose step needs all examples: use `fnet.fit`.
     """
     check_pair(config, train_config)
     check_opt_state(train_config, train_state)
+    if isinstance(train_state.opt_state, LBFGSState):
+        raise ValueError("a step of L-BFGS needs the loss of all examples, not of a batch: use fnet.fit")
     if train_config.input_noise:
         noise_key, key = random.split(key)
         x = nn.gaussian_noise(noise_key, mlp.check_features(config, x), train_config.input_noise)
@@ -215,7 +227,7 @@ def _weights_only(params: Params) -> tree.PyTree:
 
 def check_opt_state(train_config: TrainConfig, train_state: TrainState) -> None:
     """Raise a ValueError where the state has not the optimizer that the train_config asks for."""
-    state = AdamState if train_config.optimizer == "adam" else SGDState
+    state = _STATES[train_config.optimizer]
     if type(train_state.opt_state) is not state:
         raise ValueError(
             f"optimizer={train_config.optimizer!r} needs an opt_state of {state.__name__}, but train_state has "

@@ -8,6 +8,7 @@
     python scripts/bench memory                   training data on disk
     python scripts/bench accuracy                 MLPClassifier beside scikit-learn's, by cross-validation
     python scripts/bench tables                   `fnet train` on tables as they come, beside scikit-learn's networks
+    python scripts/bench lbfgs                    MLPClassifier beside scikit-learn's, both with L-BFGS
 
 Each contender runs in a process of its own, on one core with one thread unless --all-cores is given. They take turns,
 in an order that changes with each repetition; compilation comes before, except in `start`. Contenders that are not
@@ -227,6 +228,13 @@ def tables(args: argparse.Namespace, report: Report) -> None:
             report.limit("coverage of the interval from 10 to 90 %: distance from 0.8", abs(mean - 0.8), 0.03)
 
 
+def lbfgs(args: argparse.Namespace, report: Report) -> None:
+    report.text("", f"100 hidden units, {args.repeats} seeds: means of what is minimized, and seconds per fit:")
+    report.table("data", "contender", "loss", "iterations", "seconds", "it / scikit-learn")
+    for name in args.data:
+        report.rows(processes.call("lbfgs.py", name, report.left_out, data=name, repeats=args.repeats) or [])
+
+
 # What they share ------------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +298,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         (memory, "Data on disk", FNET, None, ()),
         (accuracy, "Accuracy beside scikit-learn", (), 10, ()),
         (tables, "Tables beside scikit-learn", (), 5, ()),
+        (lbfgs, "L-BFGS beside scikit-learn", (), 20, ()),
     ):
         command = commands.add_parser(run.__name__, help=title)
         command.set_defaults(run=run, title=title, all_cores=False)
@@ -310,12 +319,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
             add("--all-cores", action="store_true", help="with the threads that each library takes by default")
         if run is memory:
             add("--rows", type=count, default=2_000_000, metavar="N", help="of the file; default 2000000")
-        if run is accuracy:
-            add("--data", choices=DATA, nargs="+", default=DATA)
-            add("--raw", action="store_true", help="without a StandardScaler")
-        if run is tables:
-            names = [name for names in TABLES.values() for name in names]
+        if run in (accuracy, tables, lbfgs):
+            names = tuple(itertools.chain(*TABLES.values())) if run is tables else DATA
             add("--data", choices=names, nargs="+", default=names, metavar="NAME", help=f"of {', '.join(names)}")
+        if run is accuracy:
+            add("--raw", action="store_true", help="without a StandardScaler")
     args = parser.parse_args(argv)
     if args.results is not None and not args.results.parent.is_dir():
         parser.error(f"there is no folder {args.results.parent} for --results")

@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import processes
 
@@ -36,6 +37,13 @@ class Report:
 
     def row(self, *cells: str) -> None:
         self.text(f"| {' | '.join(cells)} |")
+
+    def rows(self, rows: list[list[tuple[Any, ...]]]) -> None:
+        """Rows, each with its limits."""
+        for cells, *limits in rows:
+            self.row(*cells)
+            for limit in limits:
+                self.limit(*limit)
 
     def limit(self, what: str, value: float, most: float) -> None:
         self.limits.append(f"{'kept' if value <= most else 'EXCEEDED':8} {value:6.3g} of {most:<4g}  {what}")

@@ -139,6 +139,20 @@ def test_coverage_is_that_of_intervals_of_test_rows() -> None:
     assert all(0.7 < share < 0.9 for share in found)
 
 
+def test_lbfgs_compares_what_is_minimized(module: ModuleType) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("numba")
+    found = importlib.import_module("lbfgs").compare("iris", 1)
+    assert [len(limits) for _, *limits in found] == [0, 2, 0, 0, 2, 0]
+    rows = [row for row, *_ in found]
+    names = ("scikit-learn", "fnet-numba", "fnet-numpy")
+    assert [row[:2] for row in rows[:3]] == [("iris, float64", name) for name in names]
+    for row in rows:
+        assert 0 < float(row[2]) < 0.01
+        assert 10 < float(row[3]) <= 200
+        assert 0.01 < median(row[5]) < 100
+
+
 def test_results_take_the_place_of_those_of_the_same_command(tmp_path: Path, module: ModuleType) -> None:
     report = importlib.import_module("report")
     path = tmp_path / "results.md"

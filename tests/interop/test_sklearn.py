@@ -21,6 +21,7 @@ import sklearn.base
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris, load_wine
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -63,7 +64,9 @@ def expected_failures(estimator):
     return {"check_sample_weight_equivalence_on_dense_data": UNEQUAL} if estimator.batch_norm else {}
 
 
-@parametrize_with_checks([MLPClassifier(), OTHER], expected_failed_checks=expected_failures)
+@parametrize_with_checks(
+    [MLPClassifier(), MLPClassifier(solver="lbfgs"), OTHER], expected_failed_checks=expected_failures
+)
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
@@ -109,6 +112,27 @@ def test_pickle_joblib_and_clone(tmp_path):
 
 
 # What comes out -------------------------------------------------------------------------------------------------------
+
+
+def test_lbfgs_finds_the_minimum_of_logistic_regression():
+    x, alpha = StandardScaler().fit_transform(IRIS), 0.1
+    own = MLPClassifier((), solver="lbfgs", weight_decay=alpha / 150, tol=1e-7, max_iter=500, random_state=0)
+    own.fit(x, NAMES)
+    assert own.n_iter_ < 500
+    with_ones = np.column_stack([x, np.ones(150)])  # whose weight decays, as the bias of fnet does
+    theirs = LogisticRegression(C=1 / alpha, fit_intercept=False, tol=1e-8, max_iter=1000).fit(with_ones, NAMES)
+    np.testing.assert_allclose(own.predict_proba(x), theirs.predict_proba(with_ones), atol=1e-4)
+
+
+def test_lbfgs_needs_all_rows():
+    estimator = MLPClassifier(solver="lbfgs", max_iter=5, warm_start=True, random_state=0)
+    assert not hasattr(estimator, "partial_fit")
+    assert hasattr(MLPClassifier(), "partial_fit")
+    with pytest.raises(AttributeError, match="has no attribute 'partial_fit'"):
+        estimator.partial_fit(IRIS, NAMES, np.unique(NAMES))
+    assert estimator.fit(IRIS, NAMES).fit(IRIS, NAMES).n_iter_ == 10
+    assert len(estimator.loss_curve_) == 10
+    assert estimator.loss_curve_[-1] < estimator.loss_curve_[4]
 
 
 def test_attributes():
@@ -323,7 +347,7 @@ def test_small_data(batch_norm):
 def test_errors():
     for changes, match in (
         ({"activation": "logistic"}, "activation must be one of"),
-        ({"solver": "lbfgs"}, "optimizer must be one of"),
+        ({"solver": "muon"}, "optimizer must be one of"),
         ({"max_iter": 0}, "epochs must be a positive integer"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"dropout": 1.0}, "dropout is the fraction"),

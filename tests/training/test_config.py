@@ -15,7 +15,7 @@ from fnet import TrainConfig, training
     ("field", "value", "message"),
     [
         ("epochs", 0, "positive integer"), ("batch_size", 1.5, "positive integer"), ("patience", 0, "positive integer"),
-        ("optimizer", "lbfgs", "adam, sgd"), ("schedule", "linear", "constant, cosine, warmup_cosine, onecycle"),
+        ("optimizer", "muon", "adam, sgd, lbfgs"), ("schedule", "linear", "constant, cosine, warmup_cosine, onecycle"),
         ("keep", "first", "last, best"), ("monitor", "f1", "loss, accuracy"), ("learning_rate", -1, "at least 0"),
         ("learning_rate", math.inf, "finite"), ("weight_decay", math.nan, "finite"), ("b1", 1.0, r"in \[0, 1\)"),
         ("b2", -0.1, r"in \[0, 1\)"), ("eps", 0, "positive"), ("momentum", 1.0, r"in \[0, 1\)"),

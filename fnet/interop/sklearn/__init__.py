@@ -8,15 +8,19 @@ these have them, and otherwise those of `fnet.MLPConfig` and `fnet.TrainConfig`.
 - activation: one of `fnet.nn.ACTIVATIONS`.
 - batch_norm: batch norm in each hidden layer.
 - dropout: the fraction of hidden units that is dropped in training.
-- solver: "adam", or "sgd" with a momentum of 0.9.
-- learning_rate_init: the learning rate; with a schedule, its peak.
+- solver: "adam", "sgd" with a momentum of 0.9, or "lbfgs", which is for small data and uses all rows in each iteration.
+- learning_rate_init: the learning rate; with a schedule, its peak. "lbfgs" ignores it, `schedule` and `b2`.
 - schedule: of the learning rate over `max_iter` epochs: "constant", "cosine", "warmup_cosine" or "onecycle".
 - b2: the decay rate of Adam's second moment, see `fnet.adam_update`.
 - weight_decay: decoupled, of weights alone, see `fnet.adam_update`; "auto" is 1.5, or (370 / rows) ** 1.5 if that is
-  less, and 0 with SGD and in `partial_fit`, which sees only some of the rows.
+  less, and 0 with SGD and in `partial_fit`, which sees only some of the rows. With "lbfgs" an L2 penalty of all
+  parameters, see `fnet.TrainConfig`: the `alpha` of scikit-learn, divided by the weight of all rows; "auto" is 4
+  divided by it.
 - batch_size: rows per step, at most all rows; "auto" is a quarter of the rows, from 32 to 64, or a size near it that
-  leaves many rows for the last batch: `fnet.data.even_batch_size`.
-- max_iter: the number of epochs.
+  leaves many rows for the last batch: `fnet.data.even_batch_size`. With "lbfgs", rows in memory at a time; "auto" is
+  1024.
+- max_iter: the number of epochs; with "lbfgs" the largest number of iterations.
+- tol: "lbfgs" stops when no element of the gradient is larger than this in absolute value.
 - standardize: standardize the features with the unweighted means and standard deviations of the training rows (in
   `partial_fit`, of the first call). Otherwise, use a `StandardScaler`.
 - early_stopping: hold out a stratified `validation_fraction` of the rows, stop after `n_iter_no_change` epochs without

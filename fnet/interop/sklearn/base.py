@@ -28,6 +28,7 @@ __all__ = ["Base"]
 # less weight decay: a prior weighs less in the mean loss, and there are more steps.
 BATCH_SIZES, BATCHES = (32, 64), 4  # at least so many batches in an epoch, if they are not smaller
 WEIGHT_DECAY, DECAYED_ROWS = 1.5, 370
+LBFGS_ROWS, LBFGS_DECAY = 1024, 4.0  # rows at a time; divided by the weight of all rows
 
 
 @dataclasses.dataclass(eq=False, repr=False)  # generates the __init__ that scikit-learn requires
@@ -46,6 +47,7 @@ class Base(BaseEstimator):
     weight_decay: float | str = "auto"
     batch_size: int | str = "auto"
     max_iter: int = 100
+    tol: float = TrainConfig.tolerance
     standardize: bool = False
     early_stopping: bool = False
     validation_fraction: float = 0.1
@@ -117,7 +119,7 @@ class Base(BaseEstimator):
             # Row numbers replace the features, so that the weights are split too.
             numbers = Dataset(rows, targets[rows])
             rows, valid_rows = (part.x for part in data.train_test_split(split_key, numbers, self.validation_fraction))
-        train_config = self._train_config(len(rows))
+        train_config = self._train_config(weights[rows])
         train_state = None
         if again:
             model, (init_key, key) = self.model_, random.split(key)
@@ -163,7 +165,7 @@ class Base(BaseEstimator):
         if first:
             self._begin()
         rows = np.flatnonzero(weights)
-        train_config = self._train_config(len(rows), partial=True)
+        train_config = self._train_config(weights[rows], partial=True)
         init_key, order_key, step_key = random.split(random.fold_in(self._key, self.n_iter_), 3)
         if first:
             model = self._new_model(x[rows], targets[rows], weights[rows])
@@ -201,8 +203,20 @@ class Base(BaseEstimator):
         self._train_state = train_state
         self.model_ = model._replace(members=((train_state.params, train_state.state),))
 
-    def _train_config(self, rows: int, *, partial: bool = False) -> TrainConfig:
-        batch_size, weight_decay = self.batch_size, self.weight_decay
+    def _trains_on_batches(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError('solver="lbfgs" needs all rows, in fit; with warm_start=True it continues')
+        return True
+
+    def _train_config(self, weights: Array, *, partial: bool = False) -> TrainConfig:
+        """How to train on rows with these weights."""
+        rows, batch_size, weight_decay = len(weights), self.batch_size, self.weight_decay
+        schedule = "constant" if partial else self.schedule
+        options: dict[str, Any] = {"learning_rate": self.learning_rate_init, "schedule": schedule, "b2": self.b2}
+        if self.solver == "lbfgs":
+            options = {"tolerance": self.tol}
+            batch_size = LBFGS_ROWS if batch_size == "auto" else batch_size
+            weight_decay = LBFGS_DECAY / float(weights.sum()) if weight_decay == "auto" else weight_decay
         if batch_size == "auto":
             batch_size = data.even_batch_size(rows, min(max(rows // BATCHES, BATCH_SIZES[0]), BATCH_SIZES[1]))
         if weight_decay == "auto":
@@ -212,13 +226,11 @@ class Base(BaseEstimator):
             epochs=operator.index(self.max_iter),
             batch_size=min(operator.index(batch_size), rows),  # pyright: ignore[reportArgumentType]
             optimizer=self.solver,
-            learning_rate=self.learning_rate_init,
-            schedule="constant" if partial else self.schedule,
-            b2=self.b2,
             weight_decay=weight_decay,  # pyright: ignore[reportArgumentType]
-            decay_weights_only=True,
+            decay_weights_only=self.solver != "lbfgs",  # whose minimum is then well determined
             keep="best" if self.early_stopping else "last",
             patience=operator.index(self.n_iter_no_change) if self.early_stopping else None,
+            **options,
             **self._train_options(),
         )
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_class_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
 from fnet import data, losses, mlp, model
@@ -43,6 +44,7 @@ class MLPClassifier(ClassifierMixin, Base):
     label_smoothing: float = 0.0
     class_weight: Mapping[Any, float] | str | None = None
 
+    @available_if(Base._trains_on_batches)  # pyright: ignore[reportPrivateUsage]
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Continue training with one pass over the given rows, at a constant learning rate.
 
@@ -115,7 +117,7 @@ class MLPClassifier(ClassifierMixin, Base):
         return targets
 
     def _class_weights(self) -> Any:
-        if self.class_weight == "balanced":
+        if self.class_weight is None or self.class_weight == "balanced":
             return self.class_weight
         return compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.utils.metaestimators import available_if
 
 from fnet import data, model
 from fnet.data import Dataset, TargetScale
@@ -50,6 +51,7 @@ class MLPRegressor(RegressorMixin, Base):
     quantile: float = 0.5
     standardize_target: bool = True
 
+    @available_if(Base._trains_on_batches)  # pyright: ignore[reportPrivateUsage]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Continue training with one pass over the given rows, at a constant learning rate.
 
