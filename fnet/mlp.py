@@ -110,8 +110,7 @@ def _forward(
     bits = _dropout_bits(config, key, len(x))
     if config.input_dropout:
         x, _ = nn.dropout_fwd(next(bits), config.input_dropout, x)
-    new_state: list[BatchNormState] = []
-    residuals: list[_Residuals] = []
+    new_state, residuals = list[BatchNormState](), list[_Residuals]()
     for i, layer in enumerate(params[:-1]):
         norm = mask = None
         x, linear = nn.linear_fwd(layer.linear, x)
@@ -307,8 +306,7 @@ def loss_targets(config: MLPConfig, y: npt.ArrayLike, batch: int, label_smoothin
     if config.loss == "cross_entropy" and not (y.ndim == 2 and y.dtype.kind == "f"):
         return losses.label_targets(y, config.num_outputs, smoothing, config.dtype)
     width = config.num_targets
-    if y.ndim == 1:
-        y = y[:, None]
+    y = y[:, None] if y.ndim == 1 else y
     if y.dtype.kind not in "fiu" or y.shape[1:] != (width,):
         raise ValueError(f"targets must be numbers [batch, {width}], but got {y.dtype}{list(y.shape)}")
     y = _finite("y", y, config.dtype)
@@ -324,7 +322,8 @@ def _finite(name: str, array: Array, dtype: str, first_row: int = 0) -> Array:
         array = array.astype(dtype, copy=False)
     if not np.isfinite(array).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"{name} must be finite in {dtype}, but {name}[{first_row + row}, {column}] is {array[row, column]}")
+        where = f"{name}[{first_row + row}, {column}]"
+        raise ValueError(f"{name} must be finite in {dtype}, but {where} is {array[row, column]}")
     return array
 
 
