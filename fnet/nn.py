@@ -3,7 +3,8 @@
 `layer_fwd(...)` returns the output and the residuals; `layer_bwd(residuals, cotangent)` returns the cotangents of the
 inputs, so that the gradient of any loss is a chain of `_bwd` calls. Arrays are `[batch, features]`.
 
-To add an activation, write a function that returns `f(x)` and `f'(x)`, and enter it in `ACTIVATIONS`.
+To add an activation, write a function that returns `f(x)` and `f'(x)`, and enter it in `ACTIVATIONS`. The tests then
+require its forms for other targets: `engine/numba_kernels.py` and the tables of activations in `interop/`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Optimizers: pure functions of parameters, gradients and optimizer state, for any pytree of float arrays.
 
-An optimizer is a `NamedTuple` for its state and two functions, `NAME_init` and `NAME_update`. `fnet.training` makes it
-an option of `TrainConfig`.
+An optimizer is a `NamedTuple` for its state and two functions, `NAME_init` and `NAME_update`. To make it an option of
+`TrainConfig`, enter it in `OPTIMIZERS` (`training/config.py`), call it in `training/step.py`, and write its kernel in
+`engine/`.
 """
 
 from __future__ import annotations

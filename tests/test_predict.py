@@ -133,8 +133,8 @@ def test_prediction_is_pure_and_keeps_the_dtype(loss: str, batch_norm: bool, dty
         (np.zeros((6, 4), complex), TypeError, "x must be numbers, but got dtype complex128"),
         (None, TypeError, "x must be numbers, but got dtype object"),
         (np.ma.masked_equal(np.zeros((6, 4)), 0), TypeError, "x is a masked array, whose mask would be ignored"),
-        (np.where(np.arange(24).reshape(6, 4) == 9, np.nan, 0), ValueError, r"finite, but x\[2, 1\] is nan"),
-        (np.full((6, 4), -np.inf), ValueError, r"finite, but x\[0, 0\] is -inf"),
+        (np.where(np.arange(24).reshape(6, 4) == 9, np.nan, 0), ValueError, r"finite in float64, but x\[2, 1\] is nan"),
+        (np.full((6, 4), -np.inf), ValueError, r"finite in float64, but x\[0, 0\] is -inf"),
         (np.where(np.arange(4 * 5000).reshape(-1, 4) == 18_000, np.inf, 0), ValueError, r"but x\[4500, 0\] is inf"),
     ],
 )

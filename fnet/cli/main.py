@@ -1,4 +1,7 @@
-"""The command `fnet`: runs a subcommand, and turns errors into a line of text and an exit code."""
+"""The command `fnet`: runs a subcommand, and turns errors into a line of text and an exit code.
+
+To add a subcommand, write a module of this package with a function `main(argv)`, and enter its name in `COMMANDS`.
+"""
 
 import importlib
 import os

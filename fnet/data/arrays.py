@@ -1,4 +1,7 @@
-"""Data sets in files: folders of `.npy` files, `.npz` files, and tables of numbers."""
+"""Data sets in files: folders of `.npy` files, `.npz` files, and tables of numbers.
+
+A further format is a suffix in `load`, with a reader that passes arrays to `_datasets`.
+"""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-"""Measure the speed of fnet beside that of other libraries, and its accuracy, on this machine, in one run.
+"""Measure the speed and the accuracy of fnet and other libraries on this machine.
 
     python scripts/bench networks                 an epoch of training, and prediction, of four networks on one core
-    python scripts/bench networks --all-cores     the same with the threads that each library takes by default
+    python scripts/bench networks --all-cores     the same with the default number of threads of each library
     python scripts/bench grid                     other depths, widths and batch sizes
-    python scripts/bench activations              other activations beside ReLU
+    python scripts/bench activations              other activations compared with ReLU
     python scripts/bench start                    import, compilation, and the first epoch of a new process
     python scripts/bench memory                   training data on disk
-    python scripts/bench accuracy                 MLPClassifier beside scikit-learn's, by cross-validation
+    python scripts/bench accuracy                 MLPClassifier and scikit-learn's, by cross-validation
     python scripts/bench tables                   `fnet train` on tables as they come, beside scikit-learn's networks
     python scripts/bench lbfgs                    MLPClassifier beside scikit-learn's, both with L-BFGS
 
-Each contender runs in a process of its own, on one core with one thread unless --all-cores is given. They take turns,
-in an order that changes with each repetition; compilation comes before, except in `start`. Contenders that are not
-installed are left out and named. What is measured is printed as a section of Markdown; --results FILE also puts it into
-that file, in place of the earlier one. How fnet stands to the limits set for it is written to the standard error.
+Each contender runs in a separate process, on one core with one thread unless --all-cores is given. Contenders take
+turns, in an order that changes with each repetition, after they have compiled, except in `start`. Contenders that are
+not installed are left out and named. The results are printed as a section of Markdown; --results FILE also replaces the
+section in that file. The comparison of fnet with its limits is written to standard error.
 """
 
 import argparse
@@ -42,9 +42,9 @@ CONTENDERS = {
     "torch-fused": "eager, fused Adam",
     "torch-compiled": "compiled, fused Adam",
     "sklearn": "MLPClassifier: no batch norm, no dropout",
-    "floor": "the matrix products alone, by np.dot",
+    "floor": "only the matrix products, with np.dot",
 }
-PREDICTORS = ("fnet-numpy", "jax-step", "torch", "torch-compiled", "sklearn", "floor")  # the others predict as these do
+PREDICTORS = ("fnet-numpy", "jax-step", "torch", "torch-compiled", "sklearn", "floor")  # the others predict like these
 OTHERS = ("jax-scan", "jax-step", *TORCH, "sklearn")
 
 
@@ -56,7 +56,7 @@ class Network(NamedTuple):
         return f"{'-'.join(map(str, self.sizes))}, batches of {self.batch_size}"
 
     def examples(self, most: int) -> int:
-        """Of an epoch: whole batches, and fewer for a large network."""
+        """The examples of an epoch: full batches, and fewer for a large network."""
         weights = sum(a * b for a, b in itertools.pairwise(self.sizes))
         return max(1, min(most, 40_000_000_000 // weights) // self.batch_size) * self.batch_size
 
@@ -71,7 +71,7 @@ GRID = tuple(
     Network((128, *[width] * depth, 10), batch_size)
     for depth, width, batch_size in itertools.product((1, 2, 3, 5), (64, 256, 1024), (16, 64, 256))
 )
-# fnet's time over another's, at most, at the first three networks.
+# The largest ratio of fnet's time to that of another, for the first three networks.
 Limits = Mapping[tuple[str, str], Sequence[float | None]]
 LIMITS: Limits = {
     ("fnet-numba", "floor"): (1.45, None, None),
@@ -235,11 +235,11 @@ def lbfgs(args: argparse.Namespace, report: Report) -> None:
         report.rows(processes.call("lbfgs.py", name, report.left_out, data=name, repeats=args.repeats) or [])
 
 
-# What they share ------------------------------------------------------------------------------------------------------
+# Common parts ---------------------------------------------------------------------------------------------------------
 
 
 def train(workers: Workers, network: Network, args: argparse.Namespace) -> tuple[dict[str, float], Turns]:
-    """Of each contender, the accuracy after the first epoch, and seconds per later epoch."""
+    """The accuracy of each contender after the first epoch, and the seconds per later epoch."""
     sizes = {"sizes": network.sizes, "batch_size": network.batch_size, "examples": network.examples(args.examples)}
     accuracy = {name: processes.ask(workers, name, do="set up", **sizes) for name in list(workers.running)}
     turns = processes.take_turns(workers, list(workers.running), args.repeats, do="train", at_least=args.turn)
@@ -258,7 +258,7 @@ def compare(report: Report, turns: Turns, accuracy: Mapping[str, float] | None =
 
 
 def fastest(turns: Turns, names: Iterable[str]) -> list[float]:
-    """The least seconds of each turn."""
+    """The shortest time of each turn."""
     return [min(turn) for turn in zip(*(turns[name] for name in names if name in turns), strict=True)]
 
 
@@ -303,7 +303,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(run.__name__, help=title)
         command.set_defaults(run=run, title=title, all_cores=False)
         add = command.add_argument
-        add("--results", type=Path, metavar="FILE", help="write the section into it, too")
+        add("--results", type=Path, metavar="FILE", help="also write the section to it")
         if only:
             add("--only", choices=only, nargs="+", default=only, metavar="NAME", help=f"of {', '.join(only)}")
         if repeats:
@@ -316,7 +316,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
             help = "of an epoch in memory, at most; default 50000"
             add("--examples", type=count, default=50_000, metavar="N", help=help)
         if run is networks:
-            add("--all-cores", action="store_true", help="with the threads that each library takes by default")
+            add("--all-cores", action="store_true", help="with the default number of threads")
         if run is memory:
             add("--rows", type=count, default=2_000_000, metavar="N", help="of the file; default 2000000")
         if run in (accuracy, tables, lbfgs):

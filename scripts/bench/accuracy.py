@@ -1,4 +1,4 @@
-"""fnet's MLPClassifier beside scikit-learn's: `python accuracy.py JSON`; prints the rows of a table as JSON."""
+"""fnet's MLPClassifier and scikit-learn's: `python accuracy.py JSON` prints the rows of a table as JSON."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ RAW_CONTENDERS = {**CONTENDERS, "fnet, standardize=True": partial(Ours, standard
 
 
 def compare(data: list[str], repeats: int, raw: bool) -> list[list[str]]:
-    """A header, and a row per data set; all contenders are compared with the first."""
+    """A header and a row per data set; all contenders are compared with the first."""
     contenders = RAW_CONTENDERS if raw else CONTENDERS
     first, *others = contenders
     differences, times = [f"{name} - {first}" for name in others], [f"{name}, s/fit" for name in contenders]

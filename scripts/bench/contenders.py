@@ -1,8 +1,8 @@
-"""One contender in a process of its own: `python contenders.py NAME` answers requests, each a line of JSON.
+"""One contender in a separate process: `python contenders.py NAME` answers requests, each a line of JSON.
 
-Every contender trains the same network: for each hidden layer linear without bias, batch norm, ReLU, dropout 0.3; then
-linear and softmax cross entropy; Adam with learning rate 5e-4; float32 data in memory. Each is written as its users
-would write it for speed; where a library has several ways, the fastest that was found.
+All contenders train the same network. Each hidden layer is linear without bias, batch norm, ReLU and dropout 0.3; the
+last layer is linear with softmax cross entropy. The optimizer is Adam with learning rate 5e-4, and the data are float32
+in memory. Each contender uses the fastest method that was found for its library.
 """
 
 import importlib
@@ -28,7 +28,7 @@ PREDICT_ROWS, PREDICT_CALLS = 10_000, 5
 class Task(NamedTuple):
     sizes: tuple[int, ...]
     batch_size: int
-    train: fnet.Dataset  # whole batches, in random order
+    train: fnet.Dataset  # full batches, in random order
     test: fnet.Dataset
 
     @property
@@ -180,12 +180,12 @@ def make_sklearn(task: Task) -> Contender:
 
 
 def make_floor(task: Task) -> Contender:
-    """Nothing but the matrix products of a step, into memory that is there."""
+    """Only the matrix products of a step, with preallocated memory."""
     rng, updates = np.random.default_rng(0), 0
     n, last = task.batch_size, len(task.sizes) - 1
 
     def random(*shape: int) -> Array:
-        """Numbers of variance 1 / rows in memory that begins at a cache line, which is faster."""
+        """Numbers with variance 1 / rows, in memory aligned to a cache line, which is faster."""
         memory = np.empty(math.prod(shape) + 16, np.float32)
         start = -memory.ctypes.data % 64 // 4
         array = memory[start : start + math.prod(shape)].reshape(shape)
@@ -241,7 +241,7 @@ def seconds(f: Callable[[], object]) -> float:
 
 
 def set_up(name: str, **sizes: Any) -> tuple[Task, Contender, float]:
-    """A contender that has compiled what it compiles, and its accuracy after the first epoch."""
+    """Make a contender and train the first epoch, which compiles it; return it with its accuracy."""
     task = make_task(**sizes)
     kind, _, activation = name.partition(":")
     contender = MAKE[kind](task, **({"activation": activation} if activation else {}))
@@ -250,7 +250,7 @@ def set_up(name: str, **sizes: Any) -> tuple[Task, Contender, float]:
 
 
 def train(task: Task, contender: Contender, at_least: float) -> float:
-    """Seconds per epoch; an error if the parameters were not updated as often as they should be."""
+    """Seconds per epoch; raises an error if the number of updates is wrong."""
     before, epochs, spent = contender.updates(), 0, 0.0
     while spent < at_least or not epochs:
         spent += seconds(contender.epoch)
@@ -261,7 +261,7 @@ def train(task: Task, contender: Contender, at_least: float) -> float:
 
 
 def predict(contender: Contender) -> float:
-    contender.predict()  # after the others' turns, the caches are cold
+    contender.predict()  # warms the caches after the turns of the others
     return statistics.median(seconds(contender.predict) for _ in range(PREDICT_CALLS))
 
 

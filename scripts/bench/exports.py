@@ -1,4 +1,4 @@
-"""Time and size of a model as one Python file and as one C header, beside ONNX Runtime and `fnet.model.predict`.
+"""Time and size of a model as a Python file and as a C header, compared with ONNX Runtime and `fnet.model.predict`.
 
     python scripts/bench/exports.py --results scripts/bench/results.md
 
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def prepare(folder: Path, some: Model, x: Any) -> tuple[dict[str, Call], dict[str, int]]:
-    """The function that predicts, of each kind, and the bytes of its file."""
+    """The prediction function and the file size of each format."""
     model.save_model(folder / "whole.npz", some)
     calls: dict[str, Call] = {PREDICT: functools.partial(model.predict, some)}
     paths = {PREDICT: folder / "whole.npz", "Python file": folder / "written.py"}
@@ -162,7 +162,7 @@ def c_call(folder: Path, name: str, flags: str) -> Call:
 
 
 def timed(calls: dict[str, Call], x: Any, repeat: int) -> dict[str, float]:
-    """The seconds per row of each, the median of rounds in turns."""
+    """The seconds per row of each, as the median of rounds in turns."""
     rounds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeat):
         for name, call in calls.items():

@@ -1,4 +1,4 @@
-"""Training on a file that is larger than memory may be: `python memory.py JSON` prints what it took as JSON."""
+"""Training on a memory-mapped file: `python memory.py JSON` prints time and memory as JSON."""
 
 import json
 import sys
@@ -15,8 +15,10 @@ FEATURES, CLASSES, BATCH_SIZE = 128, 10, 64
 
 
 def measure(rows: int, examples: int, engine: str) -> dict[str, Any]:
-    """An epoch of `fit` on a memory-mapped file, in turns with epochs on examples in memory: seconds per row of both,
-    and the peak of the anonymous memory (all but the pages of files) of this process."""
+    """Run epochs of `fit` on a memory-mapped file and on examples in memory, in turns.
+
+    Returns the seconds per row of both, and the peak of the anonymous memory (without pages of files).
+    """
     config, train_config = fnet.MLPConfig(dropout=0.3), fnet.TrainConfig(batch_size=BATCH_SIZE, epochs=10**6)
     memory_key, disk_key = fnet.random.split(fnet.random.key(0))
     in_memory, on_disk, samples = list[float](), list[float](), list[int]()
@@ -58,7 +60,7 @@ def write_data(folder: Path, rows: int) -> None:
 
 
 def anonymous_memory() -> int:
-    """Bytes of this process that are not pages of files."""
+    """The memory of this process in bytes, without pages of files."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["RssAnon"].split()[0]) * 1024
 

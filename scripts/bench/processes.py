@@ -1,4 +1,4 @@
-"""The processes of the contenders: one each, on equal terms, in turns."""
+"""The processes of the contenders: one each, under equal conditions, in turns."""
 
 import contextlib
 import json
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 FOLDER = Path(__file__).parent
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # where they are set, they can halve the speed of products
-SETTLE = 0.05  # seconds after which the threads of the contender before are asleep
+KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # if set, they can halve the speed of products
+SETTLE = 0.05  # seconds until the threads of the previous contender sleep
 
 Turns: TypeAlias = dict[str, list[float]]  # the seconds of each contender
 
@@ -24,20 +24,20 @@ class Workers(NamedTuple):
 
 
 def environment(*, all_cores: bool = False) -> dict[str, str]:
-    """One thread each, or what each library does by default."""
+    """The environment: one thread, or the default of each library."""
     env = {name: value for name, value in os.environ.items() if name not in {*THREADS, *KERNELS}}
-    env |= {"JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1"}  # else helper processes stay behind
+    env |= {"JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1"}  # otherwise helper processes remain
     return env if all_cores else env | dict.fromkeys(THREADS, "1") | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
 
 
 def pin() -> None:
-    """Keep this process and its children on one core, where the system can: no library can then use another."""
+    """Keep this process and its children on one core, if the system supports it."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def call(program: str, name: str, left_out: dict[str, str], *, env: Mapping[str, str] = {}, **request: Any) -> Any:
-    """The answer of a program beside this one to one request; None if it has none, and `name` is left out."""
+    """The answer of another program to one request; None if it has no answer, and `name` is then left out."""
     command = [sys.executable, str(FOLDER / program), json.dumps(request)]
     result = subprocess.run(command, env={**environment(), **env}, capture_output=True, text=True)
     if result.returncode:
@@ -49,7 +49,7 @@ def call(program: str, name: str, left_out: dict[str, str], *, env: Mapping[str,
 
 @contextlib.contextmanager
 def contenders(names: Sequence[str], left_out: dict[str, str], *, all_cores: bool = False) -> Iterator[Workers]:
-    """Start them; who cannot answer comes to those who are left out."""
+    """Start the contenders; those that cannot answer are left out."""
     started = [
         subprocess.Popen(
             [sys.executable, str(FOLDER / "contenders.py"), name],
@@ -69,7 +69,7 @@ def contenders(names: Sequence[str], left_out: dict[str, str], *, all_cores: boo
 
 
 def ask(workers: Workers, name: str, **request: Any) -> Any:
-    """The answer of a contender; None if it has no answer, and from then on it is left out."""
+    """The answer of a contender; None if it has no answer, and it is then left out."""
     process = workers.running[name]
     assert process.stdin is not None
     assert process.stdout is not None
@@ -86,7 +86,7 @@ def ask(workers: Workers, name: str, **request: Any) -> Any:
 
 
 def take_turns(workers: Workers, names: Iterable[str], repeats: int, **request: Any) -> Turns:
-    """The seconds of each contender that answers, in an order that changes with each repetition."""
+    """The seconds of each contender, in an order that changes with each repetition."""
     names = [name for name in names if name in workers.running]
     turns: Turns = {name: [] for name in names}
     for repeat in range(repeats):

@@ -1,4 +1,4 @@
-"""Time and memory of reading tables, beside numpy.loadtxt and pandas.
+"""Time and memory of reading tables, compared with numpy.loadtxt and pandas.
 
     python scripts/bench/read_tables.py
 
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_numbers(path: Path, rows: int) -> None:
-    """A header and rows of 20 numbers with six decimals, the same 10,000 again and again."""
+    """A header and rows of 20 numbers with six decimals, repeated after 10,000 rows."""
     x = np.random.default_rng(0).normal(size=(min(rows, 10_000), 20))
     lines = [",".join(f"{value:.6f}" for value in row) + "\n" for row in x.tolist()]
     with path.open("w") as file:

@@ -1,4 +1,4 @@
-"""A section of Markdown, which is printed while it is measured."""
+"""A section of Markdown, printed during the measurement."""
 
 import importlib.metadata
 import json
@@ -18,7 +18,7 @@ PACKAGES = ("numpy", "numba", "jax", "optax", "torch", "scikit-learn")
 
 
 class Report:
-    """The section, who is left out of it, and how fnet stands to its limits."""
+    """The section, the contenders that are left out, and the comparison of fnet with its limits."""
 
     def __init__(self, title: str) -> None:
         self.lines, self.limits = list[str](), list[str]()
@@ -49,7 +49,7 @@ class Report:
         self.limits.append(f"{'kept' if value <= most else 'EXCEEDED':8} {value:6.3g} of {most:<4g}  {what}")
 
     def write(self, path: Path) -> None:
-        """Put the section into a file, in the place of the one with its title."""
+        """Write the section to a file, in place of the section with the same title."""
         content = path.read_text() if path.exists() else "# Measured speed\n"
         sections = {part.split("\n", 1)[0]: part for part in re.split(r"(?m)^(?=## )", content)}
         sections[self.lines[0]] = "\n".join(self.lines)
@@ -57,12 +57,12 @@ class Report:
 
 
 def ratios(a: list[float], b: list[float]) -> list[float]:
-    """One for each turn; none if one of the two was left out."""
+    """A ratio for each turn; none if one of the two was left out."""
     return [x / y for x, y in zip(a, b, strict=True)] if a and b else []
 
 
 def spread(values: list[float]) -> str:
-    """Median, least and most, to three digits of the median."""
+    """Median, minimum and maximum, to three digits of the median."""
     if not values:
         return "-"
     median = statistics.median(values)
@@ -71,7 +71,7 @@ def spread(values: list[float]) -> str:
 
 
 def machine(*, all_cores: bool) -> str:
-    """The processor, the versions, and with which kernels NumPy computes matrix products."""
+    """The processor, the versions, and the BLAS kernels of NumPy."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"(?m)^model name\s*: (.*)$", cpuinfo.read_text()) if cpuinfo.exists() else None
     found = [model[1] if model else platform.processor() or platform.machine()]

@@ -1,4 +1,4 @@
-"""How long a new process takes to its first epoch: `python start.py JSON` prints the seconds as JSON."""
+"""The time of a new process until its first epoch: `python start.py JSON` prints the seconds as JSON."""
 
 import json
 import sys

@@ -65,7 +65,7 @@ Contender = Callable[[Fold, int], Predict]  # trains
 
 
 def load(name: str) -> Problem:
-    """A table as it comes; of a large one a sample of rows."""
+    """A raw table; a sample of rows of a large table."""
     match name:
         case "penguins":
             return Problem(_penguins(), ("species",), True)
@@ -96,7 +96,7 @@ def _diamonds() -> pd.DataFrame:
 
 
 def oscillator(rows: int) -> pd.DataFrame:
-    """A mass on two springs under a rectangular pulse: how far it is from yielding, `3 r - max |displacement|`.
+    """A mass on two springs under a rectangular pulse, and its distance from yielding, `3 r - max |displacement|`.
 
     The oscillator and the distributions are those on which methods for surrogates are compared: Echard, Gayton &
     Lemaire (2011), "AK-MCS", Structural Safety 33, 145-154.
@@ -111,7 +111,7 @@ def oscillator(rows: int) -> pd.DataFrame:
 
 
 def folds(problem: Problem, seeds: Sequence[int], folder: Path) -> Iterator[tuple[int, Fold, np.ndarray]]:
-    """2 folds for each seed: the seed, the fold, and what is to be predicted."""
+    """2 folds for each seed: the seed, the fold and the data."""
     x, y = problem.frame.drop(columns=list(problem.targets)), problem.frame[list(problem.targets)].to_numpy()
     y = y if y.shape[1] > 1 else y[:, 0].astype(str if problem.classes else float)
     splitter = StratifiedKFold if problem.classes else KFold
@@ -132,7 +132,7 @@ def folds(problem: Problem, seeds: Sequence[int], folder: Path) -> Iterator[tupl
 
 
 def train_fnet(fold: Fold, seed: int, *options: str) -> Predict:
-    """What `fnet train` does between its options and its files."""
+    """The training of `fnet train`, without options and files."""
     job = make_job(train.parse_args([*fold.argv, "--seed", str(seed), *options]))
     epochs = fnet.fit(
         job.config,
@@ -150,7 +150,7 @@ def train_fnet(fold: Fold, seed: int, *options: str) -> Predict:
 
 
 def train_sklearn(fold: Fold, seed: int, estimator: Callable[..., Any]) -> Predict:
-    """With imputation, one-hot features and scaling in front, and the scaling of numbers as targets; with defaults."""
+    """An estimator with default options behind imputation, one-hot encoding and scaling, also of numeric targets."""
     numeric = make_pipeline(SimpleImputer(), StandardScaler())
     text = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
     columns = make_column_transformer(
@@ -161,7 +161,7 @@ def train_sklearn(fold: Fold, seed: int, estimator: Callable[..., Any]) -> Predi
 
 
 def train_with_categories(fold: Fold, seed: int, estimator: Callable[..., Any]) -> Predict:
-    """What knows missing cells and categories, and scales by itself."""
+    """An estimator that handles missing cells, categories and scaling itself."""
     text = fold.x.select_dtypes(exclude="number")
     x, test_x = (rows.astype(dict.fromkeys(text, "category")) for rows in (fold.x, fold.test_x))
     contender = estimator(random_state=seed)
@@ -186,7 +186,7 @@ _BOOSTING = {True: HistGradientBoostingClassifier, False: HistGradientBoostingRe
 
 
 def contenders(*, classes: bool) -> dict[str, Contender]:
-    """Those for classes, or for numbers; all are compared with the first."""
+    """The contenders for a kind of target; all are compared with the first."""
     found: dict[str, Contender] = {
         _SKLEARN[classes].__name__: partial(train_sklearn, estimator=_SKLEARN[classes]),
         "fnet train": train_fnet,
@@ -203,7 +203,7 @@ def contenders(*, classes: bool) -> dict[str, Contender]:
 
 
 def compare(data: str, repeats: int) -> dict[str, Any]:
-    """The rows of a table of means, with standard errors of the differences in each fold, and what limits are set for.
+    """The rows of a table of means, with standard errors of the differences in each fold, and the numbers with limits.
 
     Of `fnet train` and of fnet's estimator, `worse` is by how much they are worse than scikit-learn's network in log
     loss or R², and its standard error; `on average` is by how much in the percentage of errors or R².
@@ -245,7 +245,7 @@ def coverage(problem: Problem, repeats: int) -> list[float]:
 
 
 def cross_validate(problem: Problem, repeats: int) -> dict[str, np.ndarray]:
-    """The scores and the seconds of each contender `[folds, scores + 1]`; they take turns, in an order that changes."""
+    """The scores and seconds of each contender, `[folds, scores + 1]`, in turns with a changing order."""
     trainers = contenders(classes=problem.classes)
     scores: dict[str, list[list[float]]] = {name: [] for name in trainers}
     with tempfile.TemporaryDirectory() as folder:
@@ -263,7 +263,7 @@ def cross_validate(problem: Problem, repeats: int) -> dict[str, np.ndarray]:
 
 
 def score(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
-    """Of probabilities the mean cross entropy and the percentage of wrong classes; of numbers R²."""
+    """Mean cross entropy and percentage of errors of probabilities; R² of numbers."""
     if truth.dtype.kind == "f":
         return [float(metrics.r2_score(truth, predicted))]
     classes = np.unique(truth)
