@@ -117,8 +117,8 @@ def why_not_number(cell: str, decimal: str = ".") -> str:
 def days(cells: Sequence[str]) -> npt.NDArray[np.float64] | None:
     """ISO dates as days since 1970-01-01; None if one is invalid.
 
-    A date is `YYYY-MM-DD`, perhaps with `hh:mm`, `hh:mm:ss` or a fraction of a second, and then with `Z` or an offset
-    from UTC, which is taken off.
+    A date is `YYYY-MM-DD`, optionally with `hh:mm`, `hh:mm:ss` or fractions of a second, and then optionally with `Z`
+    or an offset from UTC, which is subtracted.
 
     >>> days(["1970-01-02", "1970-01-01T12:00", "1970-01-02 03:00:00.000+03:00"])
     array([1. , 0.5, 1. ])

@@ -297,10 +297,10 @@ def batch_slices(rows: int, batch_size: int, *, drop_last: bool = False, min_siz
 
 
 def even_batch_size(rows: int, about: int) -> int:
-    """A size of batches near `about`, by at most a quarter of it, of which the last batch is as large as can be.
+    """A batch size within a quarter of `about` that makes the last batch as large as possible.
 
-    A small last batch has bad statistics for a batch norm, and it is the last that the running statistics see: of 258
-    rows, batches of 32 leave 2. On scikit-learn's digits this costs 5 to 10 % of the loss.
+    A small last batch gives batch norm noisy statistics, which are the last to enter the running statistics: with 258
+    rows, batches of 32 leave 2. On scikit-learn's digits, this raises the loss by 5 to 10 %.
 
     >>> [even_batch_size(rows, 32) for rows in (67, 80, 258, 100_000)]
     [34, 40, 37, 32]

@@ -157,7 +157,7 @@ class TrainConfig:
 
 
 def check_pair(config: MLPConfig, train_config: TrainConfig) -> None:
-    """Raise an error unless the arguments are an MLPConfig and a TrainConfig that go together."""
+    """Raise an error unless the arguments are an MLPConfig and a TrainConfig that match."""
     if not isinstance(config, MLPConfig) or not isinstance(train_config, TrainConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             "expected (config, train_config, …), an MLPConfig and a TrainConfig, but got "
@@ -166,7 +166,7 @@ def check_pair(config: MLPConfig, train_config: TrainConfig) -> None:
     if train_config.optimizer == "adam" and not np.asarray(train_config.eps).astype(config.dtype):
         raise ValueError(
             f"eps={train_config.eps:g} is 0 in {config.dtype}: expected at least "
-            f"{np.finfo(config.dtype).smallest_subnormal:.1e}; 1e-8 is usual, and float64 has smaller numbers"
+            f"{np.finfo(config.dtype).smallest_subnormal:.1e}; use 1e-8, for example, or dtype='float64'"
         )
 
 

@@ -12,15 +12,14 @@ these have them, and otherwise those of `fnet.MLPConfig` and `fnet.TrainConfig`.
 - learning_rate_init: the learning rate; with a schedule, its peak. "lbfgs" ignores it, `schedule` and `b2`.
 - schedule: of the learning rate over `max_iter` epochs: "constant", "cosine", "warmup_cosine" or "onecycle".
 - b2: the decay rate of Adam's second moment, see `fnet.adam_update`.
-- weight_decay: decoupled, of weights alone, see `fnet.adam_update`; "auto" is 1.5, or (370 / rows) ** 1.5 if that is
-  less, and 0 with SGD and in `partial_fit`, which sees only some of the rows. With "lbfgs" an L2 penalty of all
-  parameters, see `fnet.TrainConfig`: the `alpha` of scikit-learn, divided by the weight of all rows; "auto" is 4
-  divided by it.
-- batch_size: rows per step, at most all rows; "auto" is a quarter of the rows, from 32 to 64, or a size near it that
-  leaves many rows for the last batch: `fnet.data.even_batch_size`. With "lbfgs", rows in memory at a time; "auto" is
-  1024.
-- max_iter: the number of epochs; with "lbfgs" the largest number of iterations.
-- tol: "lbfgs" stops when no element of the gradient is larger than this in absolute value.
+- weight_decay: decoupled, only for weight matrices, see `fnet.adam_update`; "auto" is the smaller of 1.5 and
+  (370 / rows) ** 1.5, and 0 with SGD and in `partial_fit`, which gets only some of the rows. With "lbfgs", it is an L2
+  penalty on all parameters, see `fnet.TrainConfig`: the `alpha` of scikit-learn divided by the total weight of the rows;
+  "auto" is 4 divided by that weight.
+- batch_size: rows per step, at most all rows; "auto" is a quarter of the rows, from 32 to 64, adjusted for a large last
+  batch by `fnet.data.even_batch_size`. With "lbfgs", the rows in memory at a time; "auto" is 1024.
+- max_iter: the number of epochs; with "lbfgs", the largest number of iterations.
+- tol: "lbfgs" stops when no element of the gradient exceeds it in absolute value.
 - standardize: standardize the features with the unweighted means and standard deviations of the training rows (in
   `partial_fit`, of the first call). Otherwise, use a `StandardScaler`.
 - early_stopping: hold out a stratified `validation_fraction` of the rows, stop after `n_iter_no_change` epochs without
