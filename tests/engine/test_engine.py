@@ -84,7 +84,7 @@ def test_a_state_that_is_loaded_and_unloaded_is_the_same(engine: str, dtype: str
     config, train_config = small(sizes=(4, 6, 5, 3), dtype=dtype), TrainConfig(**options)
     state = steps_of_fit(config, train_config, examples(config), 1)
     memory = Engine(config, train_config, 64, engine)
-    memory.load(*state[:3])
+    memory.load(*state[:3])  # pyright: ignore[reportArgumentType]  # not L-BFGS
     assert_trees_equal(memory.unload(), tuple(state[:3]))
     assert not any(leaf.flags.writeable for leaf in tree.leaves(memory.unload()) if isinstance(leaf, np.ndarray))
 
