@@ -232,7 +232,7 @@ def test_trees_that_differ(init: Callable[..., Any], update: Callable[..., Any],
         update(params, params, init(grads))
     with pytest.raises(ValueError, match=f"the trees differ {message}"):
         fnet.ema_update(params, grads, decay=0.5)
-    with pytest.raises(ValueError, match=r"at the root: expected a tuple of 2, but got list of 2"):
+    with pytest.raises(ValueError, match=r"at the root: expected a tuple of 2, but got a list of 2"):
         update(params, params, init(params), decay_mask=[True, False])
 
 

@@ -136,7 +136,7 @@ def test_map_applies_f_to_leaves_side_by_side() -> None:
     ("first", "second", "message"),
     [
         ((1, 2), (1, 2, 3), r"at the root: expected a tuple of 2, but got a tuple of 3"),
-        ((1, [2, 3]), (1, [2]), r"at \[1\]: expected a list of 2, but got list of 1"),
+        ((1, [2, 3]), (1, [2]), r"at \[1\]: expected a list of 2, but got a list of 1"),
         ((1, [2]), (1, (2,)), r"at \[1\]: expected a list of 1, but got a tuple of 1"),
         ({"a": {"b": 1}}, {"a": {"c": 1}}, r"at \['a'\]: expected a dict with keys \['b'\], but .* keys \['c'\]"),
         (Point(1, Point(2, 3)), Point(1, Twin(2, 3)), r"at \.y: expected a Point of 2, but got a Twin of 2"),
@@ -144,7 +144,7 @@ def test_map_applies_f_to_leaves_side_by_side() -> None:
         ({"a": [1, (2, [3])]}, {"a": [1, (2, 3)]}, r"at \['a'\]\[1\]\[1\]: expected a list of 1, but got a leaf"),
         ((1, None), (1, 2), r"at \[1\]: expected None, but got a leaf \(int\)"),
         ((1, 2.0), (1, None), r"at \[1\]: expected a leaf \(float\), but got None"),
-        ((np.ones(2), 1), ([1, 2], 1), r"at \[0\]: expected a leaf \(ndarray\), but got list of 2"),
+        ((np.ones(2), 1), ([1, 2], 1), r"at \[0\]: expected a leaf \(ndarray\), but got a list of 2"),
         (({"a": 1},), (np.ones(1),), r"at \[0\]: expected a dict with keys \['a'\], but got a leaf \(ndarray\)"),
     ],
 )

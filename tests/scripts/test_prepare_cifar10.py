@@ -333,7 +333,7 @@ def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
 
 PAX = header("x", 12, tarfile.XHDTYPE) + b"12 path=abc\n".ljust(512, b"\0")
 HUGE = 1 << 40
-TOO_MUCH = "more than the expected 1,048,576 bytes beside the batches"
+TOO_MUCH = "more than 1,048,576 bytes other than the batches"
 # What each begins with; then come zeros as long as it is read, or else the end.
 ZEROS, END = True, False
 BOMBS: dict[str, tuple[bytes, bool, str]] = {

@@ -14,8 +14,8 @@ these have them, and otherwise those of `fnet.MLPConfig` and `fnet.TrainConfig`.
 - b2: the decay rate of Adam's second moment, see `fnet.adam_update`.
 - weight_decay: decoupled, only for weight matrices, see `fnet.adam_update`; "auto" is the smaller of 1.5 and
   (370 / rows) ** 1.5, and 0 with SGD and in `partial_fit`, which gets only some of the rows. With "lbfgs", it is an L2
-  penalty on all parameters, see `fnet.TrainConfig`: the `alpha` of scikit-learn divided by the total weight of the
-  rows; "auto" is 4 divided by that weight.
+  penalty on all parameters, see `fnet.TrainConfig`: the `alpha` of scikit-learn divided by the total row weight;
+  "auto" is 4 divided by that weight.
 - batch_size: rows per step, at most all rows; "auto" is a quarter of the rows, from 32 to 64, adjusted for a large last
   batch by `fnet.data.even_batch_size`. With "lbfgs", the rows in memory at a time; "auto" is 1024.
 - max_iter: the number of epochs; with "lbfgs", the largest number of iterations.
