@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fnet import losses
 from fnet.nn import Array
 
-__all__ = ["fit_quantile_shifts", "fit_temperature", "safe_temperature"]
+__all__ = ["cross_fitted_temperatures", "fit_quantile_shifts", "fit_temperature", "safe_temperature"]
 
 LOWEST, HIGHEST = 0.01, 100.0  # temperatures
 PRIOR_STD = 0.5  # of log T in safe_temperature, which puts 95 % of T between 0.37 and 2.7
@@ -62,15 +62,40 @@ def safe_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         TypeError, ValueError: as for `fit_temperature`.
     """
     z, y = _checked(logits, labels)
-    fold = np.arange(len(y)) % FOLDS
     before = after = 0.0
-    for held_out in range(FOLDS if len(y) > 1 else 0):
-        rest, rows = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
-        if len(rows):
-            temperature = _fit(z[:, rest], y[rest], PRIOR_STD)
-            before += len(rows) * _cross_entropy(z[:, rows], y[rows])
-            after += len(rows) * _cross_entropy(z[:, rows] / temperature, y[rows])
+    for rest, rows in _folds(len(y)):
+        temperature = _fit(z[:, rest], y[rest], PRIOR_STD)
+        before += len(rows) * _cross_entropy(z[:, rows], y[rows])
+        after += len(rows) * _cross_entropy(z[:, rows] / temperature, y[rows])
     return _fit(z, y, PRIOR_STD) if after < before else 1.0
+
+
+def cross_fitted_temperatures(logits: npt.ArrayLike, labels: npt.ArrayLike) -> Array:
+    """For each row the `safe_temperature` of the rows of the other four folds, `[batch]`.
+
+    To judge how well a network is calibrated on the rows that its own temperature is fitted on.
+
+    >>> cross_fitted_temperatures(np.array([[2.0, 0.0]] * 5), [0, 0, 0, 0, 1]).round(2)
+    array([1.  , 1.  , 1.  , 1.  , 0.82])
+
+    Args:
+        logits, labels: as for `fit_temperature`.
+
+    Raises:
+        TypeError, ValueError: as `fit_temperature`.
+    """
+    z, y = _checked(logits, labels)
+    temperatures = np.ones(len(y))
+    for rest, rows in _folds(len(y)):
+        temperatures[rows] = safe_temperature(z[:, rest], y[rest])
+    return temperatures
+
+
+def _folds(count: int) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """The other rows and the rows of each fold; none of a single row."""
+    fold = np.arange(count) % FOLDS
+    for held_out in range(min(FOLDS, count) if count > 1 else 0):
+        yield np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
 
 
 def _checked(logits: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Array, npt.NDArray[np.integer]]:

@@ -68,6 +68,17 @@ def test_what_does_not_help_on_the_rows_that_are_left_out_is_not_done() -> None:
     assert calibration.safe_temperature(logits[:5], labels[:5]) == 1
 
 
+@pytest.mark.parametrize("rows", [1, 3, 203])
+def test_cross_fitted_temperatures_are_those_of_the_other_rows(rows: int) -> None:
+    logits, labels = sample(2.0, rows)
+    temperatures = check_purity(calibration.cross_fitted_temperatures, *tree.freeze((logits, labels)))
+    assert temperatures.shape == (rows,)
+    for row in range(min(rows, 5)):
+        others = np.arange(rows) % 5 != row
+        expected = calibration.safe_temperature(logits[others], labels[others]) if rows > 1 else 1
+        np.testing.assert_array_equal(temperatures[row::5], expected)
+
+
 def test_an_ensemble_of_equal_members_is_one_of_them() -> None:
     logits, labels = sample(2.0, 500)
     single = calibration.fit_temperature(logits, labels)

@@ -34,6 +34,8 @@ BEST: dict[str, Any] = {
     "batch_size": 128,
     "input_noise": 0.35,
     "recompute_statistics": True,
+    "weight_decay": 1.0,
+    "decay_weights_only": True,
     "calibrate": "if possible",  # not without validation data
 }
 LARGE: dict[str, Any] = {
@@ -42,6 +44,7 @@ LARGE: dict[str, Any] = {
     "dropout": 0.5,
     "batch_size": 256,
     "input_noise": 0.5,
+    "weight_decay": 0.0,
     "epochs": 90,
 }
 

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fnet
-from fnet import TrainState, calibration, model
+from fnet import TrainState, calibration, losses, model
 from fnet.checkpoint import write_atomically
 from fnet.cli import scores
 from fnet.cli.job import Job, member_data, out_of_fold
 from fnet.cli.output import json_like, say, write_csv, write_json
 from fnet.model import Model
 from fnet.nn import Array
-from fnet.params import Params
+from fnet.params import Params, State
 from fnet.training import EpochRecord
 
 __all__ = ["Trained", "make_model", "run_name", "write_results"]
@@ -44,6 +44,8 @@ def write_results(
     predicted = {split: model.outputs(classifier, d.x) for split, d in splits.items() if d is not None}
     if job.folds is not None:
         splits["valid"], predicted["valid"] = data.train, out_of_fold_outputs(job, classifier)
+    if job.calibrate and data.scale is None:
+        predicted["valid"] = cross_fitted(*held_out(job, classifier.members))
     results: dict[str, Any] = {
         split: None if d is None else scores.score(config, predicted[split], d.y) for split, d in splits.items()
     }
@@ -85,18 +87,11 @@ def make_model(job: Job, trained: Sequence[Trained]) -> Model:
     members = tuple(fnet.final_model(t.train_state, job.train_config) for t in trained)
     temperature = 1.0
     if job.calibrate:
-        held_out = [dataset for i in range(job.networks) if (dataset := member_data(job, i)[1]) is not None]
-        logits = [
-            fnet.evaluate(config, *member, dataset, transform=data.transform).logits
-            for member, dataset in zip(members, held_out, strict=True)
-        ]
-        one = job.folds is not None  # network for each row
-        logits = np.concatenate(logits) if one else np.stack(logits)
-        y = np.concatenate([dataset.y for dataset in held_out]) if one else held_out[0].y
+        logits, y = held_out(job, members)
         if data.scale is None:
             temperature = calibration.safe_temperature(logits, y)
         else:
-            quantiles = logits if one else logits.mean(axis=0)
+            quantiles = logits if job.folds is not None else logits.mean(axis=0)
             shifts = calibration.fit_quantile_shifts(quantiles, y[:, 0], config.quantiles)
             members = tuple((shifted(params, shifts), state) for params, state in members)
     provenance = {
@@ -127,6 +122,30 @@ def how_judged(job: Job, split: str) -> str:
     network = ", rows predicted by the network that did not see them" if job.folds is not None else ""
     quantiles = ", on which the quantiles were calibrated: see --test" if job.config.quantiles else ""
     return network + (quantiles if job.calibrate else "")
+
+
+def held_out(job: Job, members: Sequence[tuple[Params, State]]) -> tuple[Array, Array]:
+    """Logits of the rows that are not trained on, and their targets.
+
+    The logits are `[networks, rows, outputs]` on the validation data; with folds `[rows, outputs]` of all rows, each
+    by the network that leaves it out.
+    """
+    datasets = [dataset for i in range(job.networks) if (dataset := member_data(job, i)[1]) is not None]
+    logits = [
+        fnet.evaluate(job.config, *member, dataset, transform=job.data.transform).logits
+        for member, dataset in zip(members, datasets, strict=True)
+    ]
+    if job.folds is None:
+        return np.stack(logits), datasets[0].y
+    order = np.argsort(np.argsort(job.folds, kind="stable"))  # from fold after fold to that of the rows
+    return np.concatenate(logits)[order], np.concatenate([dataset.y for dataset in datasets])[order]
+
+
+def cross_fitted(logits: Array, y: Array) -> Array:
+    """The probabilities `[rows, classes]` of rows, each by the temperature that is fitted without it."""
+    temperatures = calibration.cross_fitted_temperatures(logits, y).astype(logits.dtype)
+    p = losses.softmax(logits / temperatures[:, None])
+    return p if p.ndim == 2 else p.mean(axis=0)
 
 
 def shifted(params: Params, shifts: Array) -> Params:

@@ -330,7 +330,7 @@ def test_folds_judge_each_row_by_a_network_that_has_not_seen_it(
     classifier = model.load_model(out / "model.npz")
     assert len(classifier.members) == 3
     assert classifier.temperature == 1.5
-    logits, labels = fit.call_args.args
+    logits, labels = fit.call_args_list[0].args
     assert np.mean(logits.argmax(axis=1) == labels) == pytest.approx(p), "fitted on the same predictions"
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet import checkpoint, model, plots, testing
-from fnet.cli import options, results, train
+from fnet import calibration, checkpoint, losses, model, plots, testing
+from fnet.cli import job, options, results, train
 from fnet.cli.data import load_data
 
 from .conftest import Fnet, interrupting, refused, succeeds
@@ -376,6 +376,27 @@ def test_predictions_are_those_of_the_model(tmp_path: Path, fnet_command: Fnet) 
     assert classifier.temperature != 1
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert np.mean(predicted == test.y) == pytest.approx(metrics["test"]["accuracy"])
+
+
+@pytest.mark.parametrize("networks", ["--ensemble", "--folds"])
+def test_rows_that_the_temperature_is_fitted_on_are_judged_by_those_of_other_rows(
+    networks: str, tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = Mock(side_effect=lambda logits, y: np.linspace(0.5, 3, len(y)))
+    monkeypatch.setattr(calibration, "cross_fitted_temperatures", fit)
+    succeeds(fnet_command("train", *SMALL, networks, "2", "--calibrate", "--out", tmp_path))
+    classifier = model.load_model(tmp_path / "model.npz")
+    args = options.defaults(test=None, **({"valid_size": 0} if networks == "--folds" else {}))
+    loaded = load_data(args)
+    held_out = loaded.valid or loaded.train
+    x = fnet.standardize(loaded.standardizer, held_out.x)
+    logits = np.stack([fnet.predict_logits(classifier.config, *member, x) for member in classifier.members])
+    if networks == "--folds":
+        logits = logits[job.assign_folds(held_out.y, 2), np.arange(len(x))][None]
+    p = losses.softmax(logits / np.linspace(0.5, 3, len(x))[:, None]).mean(axis=0)
+    expected = -np.log(p[np.arange(len(x)), held_out.y]).mean()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["valid"]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("valid_size", ["0", "0.1"])
