@@ -41,11 +41,10 @@ Pair: TypeAlias = tuple[str, str]  # activation, optimizer
 Array: TypeAlias = npt.NDArray[np.float64]
 
 CRITERIA = f"""\
-- X is better than Y: in the mean over the seeds that judge, its accuracy is higher, and the difference is more than
-  {ERRORS} standard errors from 0; what lies between is undecided. The standard error is that of the findings above, its
-  variance pooled over all pairs, or in a mean over the activations over the optimizers.
-- X is the best: it is better than that one of the others which has the highest accuracy at seed {FIRST}. That seed is
-  not among those that judge, so no pair is judged by the luck that it was picked for."""
+- X is better than Y: in the mean over the judging seeds its accuracy is higher. A difference counts if it is more than
+  {ERRORS} standard errors from 0; otherwise it is undecided. The standard error is that of the findings above, with its
+  variance pooled over all pairs, or over the optimizers in means over the activations. A lower loss is judged alike.
+- X is the best: it is better than the rival with the highest accuracy at seed {FIRST}, which is not a judging seed."""
 
 
 class Trial(NamedTuple):
@@ -143,8 +142,10 @@ def find(results: Chapter) -> list[tuple[str, str, str]]:
         for o in OPTIMIZERS:
             claim = f"With {o}, {activation} is better than ReLU"
             checks.append((claim, best(results, (activation, o), [("ReLU", o)])))
-    for o, other in (("Adam", "SGD"), ("Adam", "L-BFGS"), ("SGD", "L-BFGS")):
-        checks.append((f"{o} is better than {other}, mean over the activations", better(results, o, other)))
+    for loss in (False, True):
+        for o, other in (("Adam", "SGD"), ("Adam", "L-BFGS"), ("SGD", "L-BFGS")):
+            claim = f"{o} {'has a lower loss' if loss else 'is better'} than {other}, mean over the activations"
+            checks.append((claim, better(results, o, other, loss=loss)))
     if theirs in results.first:
         pair = max(results.first, key=lambda pair: results.first[pair])
         claim = f"The best pair at seed {FIRST}, {pair[0]} with {pair[1]}, is better than ReLU with Adam"
@@ -162,12 +163,13 @@ def best(results: Chapter, claimed: Pair, others: Sequence[Pair]) -> Verdict:
     return compare(f"{higher} - {lower}:", scores, higher, lower)
 
 
-def better(results: Chapter, optimizer: str, other: str) -> Verdict:
+def better(results: Chapter, optimizer: str, other: str, *, loss: bool) -> Verdict:
     """Whether an optimizer is better than another, in the mean over the activations."""
-    if set(results.accuracy) != set(pairs()):
+    values = results.loss if loss else results.accuracy
+    if set(values) != set(pairs()):
         return FAILED
-    scores = {o: np.mean([results.accuracy[a, o] for a in ACTIVATIONS], axis=0) for o in OPTIMIZERS}
-    return compare(f"{optimizer} - {other}:", scores, optimizer, other)
+    scores = {o: np.mean([values[a, o] for a in ACTIVATIONS], axis=0) for o in OPTIMIZERS}
+    return compare(f"{optimizer} - {other}:", scores, optimizer, other, loss=loss)
 
 
 # What is written ------------------------------------------------------------------------------------------------------
@@ -182,18 +184,18 @@ def text(out: Path, results: Chapter, name: str, limit: float) -> list[str]:
     write_csv(out / "later.csv", header, rows)
     paragraphs = [
         f"## {TITLE}",
-        "Their conclusion names the next studies: other activations with other optimizers. Here is each activation "
-        f"with each optimizer in the best model; each run trains for {limit:g} s of the processor, with one thread. "
-        "SGD has momentum 0.9 and weight decay 1e-4. L-BFGS takes all rows at a time, and needs a loss that is the "
-        "same at each call, so it has neither batch norm nor dropout; an epoch of it is an iteration.",
-        f"Adam and SGD have, for each activation, that learning rate of {', '.join(f'{rate:g}' for rate in RATES)} "
-        f"which has the lowest loss on the validation rows at seed {FIRST}; {ends} of the {len(rates)} that are chosen "
-        "are an end of this list. All results are of the seeds that follow, on the same validation rows.",
+        "Their conclusion names the next studies: other activations with other optimizers. Here every activation is "
+        f"combined with every optimizer in the best model. Each run trains for {limit:g} s of processor time, with one "
+        "thread. SGD has momentum 0.9 and weight decay 1e-4. L-BFGS computes the gradient of all rows and needs a loss "
+        "that is the same at each call, so its networks have no batch norm and no dropout; its epochs are iterations.",
+        f"For each activation, Adam and SGD use the learning rate from {', '.join(f'{rate:g}' for rate in RATES)} with "
+        f"the lowest loss on the validation rows at seed {FIRST}; {ends} of the {len(rates)} chosen are at an end of "
+        "this list. The results are of the seeds that follow, the judging seeds, on the same validation rows.",
         markdown(["", "here", ""], [(claim, here, f"**{verdict}**") for claim, here, verdict in judged]),
         "The criteria:",
         CRITERIA,
         markdown(header, rows),
-        "Epochs are those that the time is enough for, the last one begun.",
+        "Epochs: those begun in the time, mean over the seeds.",
     ]
     try:
         return paragraphs + draw(out, results, name)

@@ -73,7 +73,7 @@ def test_it_writes_everything(reproduce: Main, tmp_path: Path, capsys: pytest.Ca
     assert len(judged) == 16
     assert all(f"| {f['claim']} | {f['here']} | **{f['verdict']}** |" in text for f in judged)
     judged = rows(tmp_path / "later_findings.csv")
-    assert len(judged) == 9
+    assert len(judged) == 12
     assert all(f"| {f['claim']} | {f['here']} | **{f['verdict']}** |" in text for f in judged)
     for name in ("results", "timings"):
         assert len(rows(tmp_path / f"{name}.csv")) == 2 * 24 + 10 + 12
@@ -127,6 +127,12 @@ def test_is_best(scores: list[list[float]], verdict: str, findings: ModuleType) 
     curves = {label: np.array(values)[:, None] for label, values in zip("ab", scores, strict=True)}
     assert findings.is_best(curves, "b", "a")[1] == verdict
     assert findings.is_best(curves, "b", "a", "c")[0] == "a run failed"
+
+
+def test_the_lower_loss_is_better(findings: ModuleType) -> None:
+    losses = {"a": np.array([0.5, 0.51]), "b": np.array([0.6, 0.611])}
+    assert findings.compare("a - b:", losses, "a", "b", loss=True) == ("a - b: -0.1005 ± 0.0005", "confirmed")
+    assert findings.compare("b - a:", losses, "b", "a", loss=True) == ("b - a: +0.1005 ± 0.0005", "not confirmed")
 
 
 def test_the_standard_error_is_that_of_paired_differences(findings: ModuleType) -> None:
