@@ -129,7 +129,7 @@ def write(args: argparse.Namespace, command: str, first: Run, results: Results, 
     text = [
         "# Chen & Wu's studies, reproduced",
         f"    {command}",
-        f"{studies.circumstances(args, first)}- Seeds 0 to {args.seeds - 1}, {args.epochs} epochs, but for the last "
+        f"{studies.circumstances(args, first)}- Seeds 0 to {args.seeds - 1}, {args.epochs} epochs, except in the last "
         "chapter; best model: Table I",
         "All numbers here are of the validation rows after the last epoch, theirs of their test data. ± in tables is "
         "the standard deviation over the seeds, in findings the standard error of a mean difference.",
