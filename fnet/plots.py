@@ -21,6 +21,7 @@ __all__ = [
     "accuracy_against_time",
     "confusion_matrix",
     "curves",
+    "heat_maps",
     "history",
     "predicted_against_true",
     "residuals",
@@ -139,6 +140,30 @@ def confusion_matrix(matrix: npt.ArrayLike, classes: Sequence[Any], *, title: st
         for (i, j), count in np.ndenumerate(counts):
             color = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, str(count), ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def heat_maps(
+    panels: Mapping[str, npt.ArrayLike], rows: Sequence[str], columns: Sequence[str], *, title: str = ""
+) -> Figure:
+    """Tables of numbers side by side, each number on a color; what is not finite is left white.
+
+    Args:
+        panels: what the numbers are, to the `[rows, columns]` numbers.
+        rows, columns: their names.
+    """
+    figure, axes = _figure((1.9 + 0.95 * len(columns)) * len(panels) + 0.6, 1.4 + 0.42 * len(rows), columns=len(panels))
+    for ax, (label, values) in zip(np.ravel(axes).tolist(), panels.items(), strict=True):
+        numbers = np.ma.masked_invalid(np.asarray(values, np.float64))
+        image = ax.imshow(numbers, cmap="viridis", aspect="auto")
+        figure.colorbar(image, ax=ax, label=_printable(label))  # pyright: ignore[reportUnknownMemberType]
+        ax.set_xticks(range(len(columns)), [_shown(name) for name in columns], parse_math=False)
+        ax.set_yticks(range(len(rows)), [_shown(name) for name in rows], parse_math=False)
+        for (i, j), number in np.ndenumerate(numbers.filled(np.nan)):
+            if np.isfinite(number):
+                color = "black" if image.norm(number) > 0.6 else "white"
+                ax.text(j, i, f"{number:.4f}", ha="center", va="center", color=color, fontsize=9)
+    figure.suptitle(_printable(title), parse_math=False)  # pyright: ignore[reportUnknownMemberType]
     return figure
 
 

@@ -48,6 +48,18 @@ def test_confusion_matrix_shows_counts_and_names() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
 
 
+def test_heat_maps_show_numbers_and_leave_out_what_is_none() -> None:
+    panels = {"accuracy": [[0.25, 0.5], [np.nan, 1.0]], "loss": [[1.0, 2.0], [3.0, 4.0]]}
+    figure = plots.heat_maps(panels, ["a", "b"], ["c", "d"], title="t")
+    left, right = figure.axes[:2]
+    assert [text.get_text() for text in left.texts] == ["0.2500", "0.5000", "1.0000"]
+    assert [text.get_text() for text in right.texts] == ["1.0000", "2.0000", "3.0000", "4.0000"]
+    assert [label.get_text() for label in left.get_xticklabels()] == ["c", "d"]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["a", "b"]
+    assert np.asarray(left.images[0].get_array()).shape == (2, 2)
+    assert {axes.get_ylabel() for axes in figure.axes[2:]} == {"accuracy", "loss"}
+
+
 def test_accuracy_against_time_draws_runs_and_means() -> None:
     axes = plots.accuracy_against_time({"a": ([1.0, 3.0], [0.5, 0.7])}).axes[0]
     assert np.asarray(axes.lines[1].get_xdata()).tolist() == [2.0]

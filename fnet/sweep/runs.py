@@ -64,13 +64,15 @@ class Run(NamedTuple):
     source: Source
     fingerprint: str  # of the data, when the run was made
     versions: dict[str, str]  # of fnet and NumPy, when the run was made
+    seconds: float | None = None  # of processor time, then training stops and the run is evaluated once; None: no limit
 
     @property
     def description(self) -> dict[str, Any]:
         """Everything that decides the outcome, as JSON."""
         network, training = dataclasses.asdict(self.config), dataclasses.asdict(self.train_config)
         parts = {"network": network, "training": training, "seed": self.seed, "engine": self.engine}
-        return json.loads(json.dumps({**parts, "data": self.fingerprint, "versions": self.versions}))
+        limit = {} if self.seconds is None else {"seconds": self.seconds}
+        return json.loads(json.dumps({**parts, **limit, "data": self.fingerprint, "versions": self.versions}))
 
     def path(self, folder: Path) -> Path:
         """The file of the outcome in a folder."""
@@ -141,13 +143,24 @@ def train(run: Run) -> Outcome:
         raise RuntimeError(f"this worker reads other data: {fingerprint}, not {run.fingerprint}")
     if run.versions != VERSIONS:
         raise RuntimeError(f"this worker has {VERSIONS}, but the sweep was started with {run.versions}")
-    config, key, transform = run.config, fnet.random.key(run.seed), partial(fnet.standardize, standardizer)
-    params, state, records = fnet.run(
-        config, run.train_config, rows, valid, key=key, engine=run.engine, transform=transform
-    )
-    if not all(math.isfinite(record.valid_loss or 0) for record in records):
-        raise ValueError("the loss on the validation rows is not finite")
+    config, transform = run.config, partial(fnet.standardize, standardizer)
+    fit = partial(fnet.fit, config, run.train_config, rows, engine=run.engine, transform=transform)
+    key = fnet.random.key(run.seed)
+    if run.seconds is None:
+        epochs = fit(valid, key=key)
+    else:
+        first_key, key = fnet.random.split(key)
+        next(fit(key=first_key, yield_every=1))  # a first step compiles, which is not training
+        end = time.process_time() + run.seconds
+        epochs = fit(key=key, stop=lambda: time.process_time() >= end)
+    train_state, record = next(epochs)
+    records = [record]
+    for train_state, record in epochs:  # noqa: B007 (the last state is what is returned)
+        records.append(record)
+    params, state = fnet.final_model(train_state, run.train_config)
     evaluation = fnet.evaluate(config, params, state, valid, transform=transform)
+    if not all(math.isfinite(loss or 0) for loss in (evaluation.loss, *(record.valid_loss for record in records))):
+        raise ValueError("the loss on the validation rows is not finite")
     error, matrix = None, list[list[int]]()
     if config.loss == "cross_entropy":
         error = metrics.expected_calibration_error(softmax(evaluation.logits), valid.y)

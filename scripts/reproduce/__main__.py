@@ -1,20 +1,24 @@
 """Reproduce every study of Chen & Wu over several seeds, and decide for each of their findings if it is confirmed.
 
-    python scripts/reproduce                                        on the embedded digits, about a minute
+    python scripts/reproduce                                        on the embedded digits, about three minutes
     python scripts/reproduce --data PATH --valid-size 5000 --out DIR
 
 The best model (Fig. 5-7, Tables I and II), number of layers, hidden size, learning rate, batch size, dropout, optimizer
 (Fig. 8-13) and the ablations (Fig. 14), each with one value of the best model changed and judged on the validation
-rows. It writes studies.md, the figures as PNG, the tables as CSV, timings.csv and, for each run, a file in runs/ to
-DIR. Started again after an interruption, it trains only the runs that are missing.
+rows; and what Chen & Wu left for later, each activation with each optimizer at equal training time. It writes
+studies.md, the figures as PNG, the tables as CSV, timings.csv and, for each run, a file in runs/ to DIR. Started again
+after an interruption, it trains only the runs that are missing.
 """
 
 import argparse
+import math
 import shlex
 from pathlib import Path
 
 import findings
+import later
 import tables
+from later import Trial
 from tables import STUDIES
 
 from fnet import sweep
@@ -26,6 +30,7 @@ from fnet.cli.parser import Parser, add_help, one_of
 from fnet.engine import ENGINES
 from fnet.sweep import Failure, Outcome, Pool, Run
 
+Key = tuple[str, str, int]  # study, label, seed
 Results = dict[str, dict[str, list[Outcome | Failure]]]  # study, label: an outcome per seed
 
 CHEN_AND_WU = (128, 10, 50_000)  # features, classes and rows of their training data
@@ -39,6 +44,7 @@ def new_parser() -> Parser:
     add = group.add_argument
     add("--seeds", type=threads.number, default=3, metavar="N", help="runs per network")
     add("--epochs", type=threads.number, default=25, metavar="N")
+    add("--seconds", type=positive, metavar="S", help="per run where the time is equal; else by rows")
     add("--engine", **one_of(*ENGINES), default="auto")
     add("--out", type=Path, default=Path("runs/reproduce"), metavar="DIR", help="the folder")
     add("--tensorboard", type=Path, metavar="DIR", help="write for TensorBoard too")
@@ -47,6 +53,13 @@ def new_parser() -> Parser:
     studies.add_executor_options(parser)
     options.add_data_options(parser)
     return parser
+
+
+def positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError
+    return number
 
 
 def main(argv: list[str]) -> int:
@@ -64,14 +77,34 @@ def main(argv: list[str]) -> int:
 def reproduce(args: argparse.Namespace, command: str, pool: Pool) -> int:
     """Train what is missing, and write everything; 1 if a run failed."""
     options.prepare_tensorboard(args.tensorboard)
-    keys = [(study, label, seed) for study in STUDIES for label in STUDIES[study].curves for seed in range(args.seeds)]
-    runs = [studies.make_run(args, STUDIES[study].curves[label], seed) for study, label, seed in keys]
-    names = [f"{STUDIES[study].title}: {label}, seed {seed}" for study, label, seed in keys]
-    outcomes = sweep.run_all(runs, names, pool, args.out / "runs", quiet=args.quiet)
+    data = studies.source(args).load()
+    seconds = args.seconds or later.seconds(len(data.train.y))
+    keys, names, runs, outcomes = list[Key](), list[str](), list[Run](), list[Outcome | Failure]()
+
+    def train(new_keys: list[Key], new_names: list[str], new_runs: list[Run]) -> list[Outcome | Failure]:
+        new = sweep.run_all(new_runs, new_names, pool, args.out / "runs", quiet=args.quiet)
+        keys.extend(new_keys)
+        names.extend(new_names)
+        runs.extend(new_runs)
+        outcomes.extend(new)
+        return new
+
+    def train_trials(trials: list[Trial]) -> dict[Trial, Outcome | Failure]:
+        timed = [studies.make_run(args, trial.changes, trial.seed)._replace(seconds=seconds) for trial in trials]
+        new_keys = [(later.STUDY, trial.label, trial.seed) for trial in trials]
+        return dict(zip(trials, train(new_keys, [trial.name for trial in trials], timed), strict=True))
+
+    curves = [
+        (study, label, seed) for study in STUDIES for label in STUDIES[study].curves for seed in range(args.seeds)
+    ]
+    titles = [f"{STUDIES[study].title}: {label}, seed {seed}" for study, label, seed in curves]
+    train(curves, titles, [studies.make_run(args, STUDIES[study].curves[label], seed) for study, label, seed in curves])
     results: Results = {study: {label: [] for label in STUDIES[study].curves} for study in STUDIES}
-    for (study, label, _), outcome in zip(keys, outcomes, strict=True):
+    for (study, label, _), outcome in zip(curves, outcomes, strict=True):
         results[study][label].append(outcome)
-    write(args, command, runs[0], results)
+    trials = train_trials(later.first_trials())
+    trials |= train_trials(later.judging_trials(trials, args.seeds))
+    write(args, command, runs[0], results, later.text(args.out, later.chapter(trials), data.name, seconds))
     studies.write_outcomes(args.out, ("study", "value", "seed"), keys, outcomes)
     studies.write_tensorboard(args, [f"{study}/{label}" for study, label, _ in keys], runs, outcomes)
     failures = {name: o.error for name, o in zip(names, outcomes, strict=True) if isinstance(o, Failure)}
@@ -82,8 +115,8 @@ def reproduce(args: argparse.Namespace, command: str, pool: Pool) -> int:
     return 1 if failures else 0
 
 
-def write(args: argparse.Namespace, command: str, first: Run, results: Results) -> None:
-    """Write studies.md, and all that it shows as CSV and PNG."""
+def write(args: argparse.Namespace, command: str, first: Run, results: Results, chapter: list[str]) -> None:
+    """Write studies.md, which ends with a chapter, and all else that it shows as CSV and PNG."""
     data = studies.source(args).load()
     assert data.valid is not None
     shape = (data.train.x.shape[1], len(data.classes), len(data.train.y) + len(data.valid.y))
@@ -96,7 +129,8 @@ def write(args: argparse.Namespace, command: str, first: Run, results: Results) 
     text = [
         "# Chen & Wu's studies, reproduced",
         f"    {command}",
-        f"{studies.circumstances(args, first)}- Seeds 0 to {args.seeds - 1}, {args.epochs} epochs; best model: Table I",
+        f"{studies.circumstances(args, first)}- Seeds 0 to {args.seeds - 1}, {args.epochs} epochs, except in the last "
+        "chapter; best model: Table I",
         "All numbers here are of the validation rows after the last epoch, theirs of their test data. ± in tables is "
         "the standard deviation over the seeds, in findings the standard error of a mean difference.",
         "## Findings",
@@ -118,6 +152,7 @@ def write(args: argparse.Namespace, command: str, first: Run, results: Results) 
             text += tables.draw(args.out, data, study, curves)
     except ImportError as error:
         text.append(f"No figures: {error}")
+    text += chapter
     write_atomically(args.out / "studies.md", "".join(part.strip("\n") + "\n\n" for part in text).encode())
 
 

@@ -108,14 +108,15 @@ def slower(curves: Curves, label: str) -> Verdict:
     return compare(f"best - {label}, epochs 1 to {first}:", scores, "best", label)
 
 
-def compare(what: str, scores: Mapping[str, Array], higher: str, lower: str) -> Verdict:
-    """Whether one of the rows `[seeds]` is higher than another."""
-    difference = float((scores[higher] - scores[lower]).mean())
-    if len(scores[higher]) < 2:
-        return f"{what} {100 * difference:+.2f} %, one seed", UNDECIDED
-    error = standard_error(np.array(list(scores.values())))
-    verdict = UNDECIDED if abs(difference) <= ERRORS * error else CONFIRMED if difference > 0 else NOT
-    return f"{what} {100 * difference:+.2f} ± {100 * error:.2f} %", verdict
+def compare(what: str, scores: Mapping[str, Array], better: str, worse: str, *, loss: bool = False) -> Verdict:
+    """Whether one of the rows `[seeds]` is better than another: of accuracies higher, of losses lower."""
+    factor, places, unit = (1, 4, "") if loss else (100, 2, " %")
+    difference = factor * float((scores[better] - scores[worse]).mean())
+    if len(scores[better]) < 2:
+        return f"{what} {difference:+.{places}f}{unit}, one seed", UNDECIDED
+    error = factor * standard_error(np.array(list(scores.values())))
+    verdict = UNDECIDED if abs(difference) <= ERRORS * error else CONFIRMED if (difference < 0) == loss else NOT
+    return f"{what} {difference:+.{places}f} ± {error:.{places}f}{unit}", verdict
 
 
 def standard_error(scores: Array) -> float:

@@ -1,5 +1,6 @@
 """What a run is, what is kept of it, and that no run is trained twice."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,18 @@ def test_an_outcome_is_that_of_run_and_evaluate(run: Run) -> None:
     assert outcome.parameters == fnet.num_params(CONFIG)
 
 
+def test_a_run_with_a_limit_ends_when_the_processor_has_worked_so_long(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()  # a second for each call: at the beginning, after each step and each epoch
+    monkeypatch.setattr(runs.time, "process_time", lambda: float(next(clock)))
+    outcome = train(run._replace(seconds=6.0, train_config=TrainConfig(epochs=1000, batch_size=16)))
+    assert [(record.step, record.finished) for record in outcome.records] == [(4, True), (5, False)]
+    assert all(record.valid_loss is None for record in outcome.records), "evaluation takes none of the time"
+    assert 0 < outcome.accuracy <= 1
+    assert len(train(run._replace(seconds=1e6)).records) == run.train_config.epochs
+
+
 def test_the_file_of_a_run_is_named_by_all_that_decides_its_outcome(run: Run, tmp_path: Path) -> None:
     others = [
         sweep.make_run(source, MLPConfig(sizes=(4, 9, 3)), TRAIN_CONFIG),
@@ -88,8 +101,10 @@ def test_the_file_of_a_run_is_named_by_all_that_decides_its_outcome(run: Run, tm
         sweep.make_run(source, CONFIG, TRAIN_CONFIG, engine="numba"),
         sweep.make_run(whitened, CONFIG, TRAIN_CONFIG),
         run._replace(versions={**run.versions, "fnet": "other"}),
+        run._replace(seconds=1.0),
+        run._replace(seconds=2.0),
     ]
-    assert len({other.path(tmp_path) for other in (run, *others)}) == 7
+    assert len({other.path(tmp_path) for other in (run, *others)}) == 9
     assert sweep.make_run(source, CONFIG, TRAIN_CONFIG).path(tmp_path) == run.path(tmp_path)
 
 
