@@ -1,7 +1,7 @@
 """L-BFGS: Nocedal & Wright (2006), *Numerical Optimization*, chapters 3 and 7, for any pytree of float arrays.
 
-It minimizes a function that is the same at each call, such as the loss of all rows without dropout. The equation
-numbers and the algorithms are those of the book.
+It minimizes a deterministic function, such as the loss of all rows without dropout. The numbers of equations and
+algorithms are those of the book.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ ValueAndGrad: TypeAlias = Callable[[P], tuple[Any, P]]
 
 @tree.container
 class LBFGSState(NamedTuple):
-    """State of L-BFGS for n parameters in the order of `tree.ravel`; of the pairs (s, y), the newest is the last."""
+    """State of L-BFGS for n parameters in the order of `tree.ravel`; the last pair (s, y) is the newest."""
 
     count: np.int64  # pyright: ignore[reportIncompatibleMethodOverride]  # []; steps so far
-    s: tuple[Array, ...]  # memory_size times [n]; steps x_{k+1} - x_k
-    y: tuple[Array, ...]  # memory_size times [n]; changes of the gradient g_{k+1} - g_k
-    rho: Array  # [memory_size]; 1 / (y_k . s_k), or 0 where there is no pair
+    s: tuple[Array, ...]  # memory_size arrays [n]; steps x_{k+1} - x_k
+    y: tuple[Array, ...]  # memory_size arrays [n]; changes of the gradient g_{k+1} - g_k
+    rho: Array  # [memory_size]; 1 / (y_k . s_k), or 0 if there is no pair
     value: np.float64  # []; at params; infinite before the first update
     grads: Array  # [n]; at params; infinite before the first update
     grad_norm: np.float64  # []; Euclidean norm of grads; infinite before the first update
     evaluations: np.int64  # []; calls of value_and_grad so far
-    failed: np.bool_  # []; the last update found no step, and another would find none
+    failed: np.bool_  # []; whether the last update found no step; a further update would not find one either
 
 
 def lbfgs_init(params: PyTree, memory_size: int = 10) -> LBFGSState:
-    """The state before the first update: no pairs, and no value yet.
+    """The initial state, without pairs and without a value.
 
     Args:
         params: a tree of float arrays.
-        memory_size: how many pairs are kept, m in the book; 3 to 20 are usual.
+        memory_size: the number of pairs that are kept, m in the book; 3 to 20 are usual.
 
     Raises:
-        ValueError: no room for a pair, or parameters that are not floats; says where.
+        ValueError: `memory_size` is not positive, or the parameters are not floats.
     """
     if memory_size < 1:
-        raise ValueError(f"memory_size must be 1 or more, but got {memory_size}")
+        raise ValueError(f"memory_size must be at least 1, but got {memory_size}")
     for i, leaf in enumerate(tree.leaves(params)):
         if np.asarray(leaf).dtype.kind != "f":
             path = tree.flatten_with_path(params)[0][i][0] or "the root"
@@ -79,22 +79,22 @@ def lbfgs_update(
 ) -> tuple[P, LBFGSState]:
     """A step of L-BFGS: Nocedal & Wright (2006), Algorithm 7.5.
 
-    With the value f and the gradient g at the parameters x, and H, the approximation to the inverse Hessian that the
-    pairs of the state stand for (Algorithm 7.4)::
+    With value f and gradient g at the parameters x, and the approximation H of the inverse Hessian by the pairs of the
+    state (Algorithm 7.4)::
 
         p = -H g
         x <- x + a p
 
-    with a step size a that meets the strong Wolfe conditions (3.7), found by Algorithms 3.5 and 3.6::
+    where Algorithms 3.5 and 3.6 find a step size a that satisfies the strong Wolfe conditions (3.7)::
 
         f(x + a p) <= f(x) + c1 a g.p
         |g(x + a p).p| <= c2 |g.p|
 
-    A trial where the value or the gradient is not finite counts as too long. If the trials run out, or the rest of
-    the interval would change f by less than its rounding error, the lowest point that meets the first condition is
-    taken. If there is none, the pairs are forgotten and the search is repeated along -g; if there is none again,
-    params are returned as they were, and `failed` is true. So it ends at the latest where rounding hides what is left
-    to gain, at a gradient of about `sqrt(eps |f| L)` with the curvature L and the eps of the dtype.
+    A trial step with a value or a gradient that is not finite counts as too long. If the trials run out, or if the
+    interval is so small that f changes by less than its rounding error, the result is the lowest point that satisfies
+    the first condition. If there is none, the pairs are discarded and the search is repeated along -g. If there is
+    still none, params are returned unchanged, and `failed` is true. The algorithm thus ends at the latest when rounding
+    hides further progress, at a gradient of about `sqrt(eps |f| L)` with curvature L and the eps of the dtype.
 
     >>> def value_and_grad(x):
     ...     return float((x - 3) @ (x - 3)), 2 * (x - 3)
@@ -106,26 +106,25 @@ def lbfgs_update(
     (array([3., 3.]), 3)
 
     Args:
-        value_and_grad: a pure function from params to a number and its gradient, a tree as params; the same at each
-            update.
-        params, opt_state: from the last update; or any params, and `lbfgs_init(params)`.
-        c1, c2: of the Wolfe conditions, 0 < c1 < c2 < 1.
-        max_linesearch_steps: trials of one search.
+        value_and_grad: a pure function of params that returns a number and its gradient, a tree like params; the same
+            function in all updates.
+        params, opt_state: from the previous update, or initial params and `lbfgs_init(params)`.
+        c1, c2: the constants of the Wolfe conditions, 0 < c1 < c2 < 1.
+        max_linesearch_steps: the largest number of trials in a search.
 
     Raises:
         TypeError: the value is not a number.
-        ValueError: an argument out of range, a state of other parameters, or a gradient that is not as params; says
-            where.
+        ValueError: an argument is out of range, or the state or the gradient do not match params.
     """
     if not 0 < c1 < c2 < 1:
         raise ValueError(f"expected 0 < c1 < c2 < 1, but got c1={c1} and c2={c2}")
     if max_linesearch_steps < 1:
-        raise ValueError(f"max_linesearch_steps must be 1 or more, but got {max_linesearch_steps}")
+        raise ValueError(f"max_linesearch_steps must be at least 1, but got {max_linesearch_steps}")
     x, unravel = tree.ravel(params)
     if x.shape != opt_state.grads.shape or x.dtype != opt_state.grads.dtype:
         raise ValueError(
-            f"params are {_describe(x)}, but opt_state is of {_describe(opt_state.grads)}; "
-            "begin with lbfgs_init(params)"
+            f"params are {_describe(x)}, but opt_state is for {_describe(opt_state.grads)}; "
+            "start with lbfgs_init(params)"
         )
 
     def evaluate(x: Array) -> Evaluated:
@@ -139,7 +138,7 @@ def lbfgs_update(
 
 @tree.container
 class Evaluated(NamedTuple):
-    """A function at a point; the arrays are read-only."""
+    """The value and the gradient of a function at a point; the arrays are read-only."""
 
     x: Array  # [n]; the point, rounded to the dtypes of the parameters
     value: float
@@ -156,7 +155,7 @@ def flat_update(
     c2: float = 0.9,
     max_linesearch_steps: int = 20,
 ) -> tuple[Array, LBFGSState]:
-    """`lbfgs_update` of parameters in one array `[n]`, without its checks."""
+    """`lbfgs_update` for parameters in one array `[n]`, without checks."""
     if opt_state.evaluations == 0:
         opt_state = begun(opt_state, evaluate(x))
     if opt_state.grad_norm == 0:
@@ -198,7 +197,7 @@ def flat_update(
 
 
 def begun(opt_state: LBFGSState, at: Evaluated) -> LBFGSState:
-    """The state at a point where the function is evaluated, with the pairs that it has."""
+    """The state with its pairs at a point where the function has been evaluated."""
     evaluations = opt_state.evaluations + (opt_state.evaluations == 0)
     return opt_state._replace(
         value=np.float64(at.value), grads=at.grads, grad_norm=_norm(at.grads), evaluations=evaluations
@@ -206,7 +205,7 @@ def begun(opt_state: LBFGSState, at: Evaluated) -> LBFGSState:
 
 
 def two_loop_recursion(grads: Array, s: Sequence[Array], y: Sequence[Array], rho: Array, gamma: float) -> Array:
-    """H g for the gradient g, `[n]`: Algorithm 7.4, from H_0 = gamma I and the pairs of a state with rho not 0."""
+    """H g for the gradient g, `[n]`: Algorithm 7.4, with H_0 = gamma I and the pairs of the state with nonzero rho."""
     pairs = [pair for pair in zip(rho.tolist(), s, y, strict=True) if pair[0]]
     q, alphas = grads.copy(), list[float]()
     for rho_i, s_i, y_i in reversed(pairs):
@@ -233,7 +232,7 @@ class _Point(NamedTuple):
 def _line_search(
     phi: Callable[[float], _Point], start: _Point, c1: float, c2: float, max_steps: int
 ) -> tuple[_Point, int]:
-    """A point that meets the strong Wolfe conditions, or else the lowest that meets the first; and the trials made.
+    """A point that satisfies the strong Wolfe conditions, or the lowest that satisfies the first; and the trials.
 
     Algorithm 3.5 brackets a step size, Algorithm 3.6 zooms in. Here they are one loop, for their tests are the same: lo
     is the lowest point that meets the first condition, and hi the other end of the interval, None while at infinity.
@@ -262,9 +261,9 @@ def _line_search(
 
 
 def _interpolate(lo: _Point, hi: _Point) -> float:
-    """The minimizer of the cubic through both points and their slopes, (3.59), off the outer tenths of the interval.
+    """The minimizer of the cubic through both points and their slopes, (3.59), kept off the ends of the interval.
 
-    Where there is no such minimizer, the middle; where hi is not finite, a tenth of the way to it.
+    If there is no minimizer, it is the middle; if hi is not finite, a tenth of the way to hi.
     """
     width = hi.step - lo.step
     if math.isinf(hi.value):
@@ -281,7 +280,7 @@ def _interpolate(lo: _Point, hi: _Point) -> float:
 
 
 def _checked(params: P, value: Any, grads: P) -> tuple[float, P]:
-    """The value as a number, and its gradient."""
+    """The value as a number, and the gradient."""
     try:
         value = float(value)
     except TypeError:

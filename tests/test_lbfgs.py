@@ -410,18 +410,18 @@ def test_a_stationary_point_is_left_as_it_is() -> None:
 def test_errors_say_what_is_wrong() -> None:
     x = np.ones(2)
     opt_state = lbfgs_init(x)
-    with pytest.raises(ValueError, match="memory_size must be 1 or more, but got 0"):
+    with pytest.raises(ValueError, match="memory_size must be at least 1, but got 0"):
         lbfgs_init(x, memory_size=0)
     with pytest.raises(ValueError, match=r"parameters must be floats, but \['a'\] is int64\[2\]"):
         lbfgs_init({"a": np.array([1, 2])})
     for c1, c2 in ((0.0, 0.9), (0.5, 0.4), (0.1, 1.0), (math.nan, 0.9)):
         with pytest.raises(ValueError, match="expected 0 < c1 < c2 < 1"):
             lbfgs_update(rosenbrock, x, opt_state, c1=c1, c2=c2)
-    with pytest.raises(ValueError, match="max_linesearch_steps must be 1 or more, but got 0"):
+    with pytest.raises(ValueError, match="max_linesearch_steps must be at least 1, but got 0"):
         lbfgs_update(rosenbrock, x, opt_state, max_linesearch_steps=0)
-    with pytest.raises(ValueError, match=r"params are float64\[3\], but opt_state is of float64\[2\]; begin with"):
+    with pytest.raises(ValueError, match=r"params are float64\[3\], but opt_state is for float64\[2\]; start with"):
         lbfgs_update(rosenbrock, np.ones(3), opt_state)
-    with pytest.raises(ValueError, match=r"params are float32\[2\], but opt_state is of float64\[2\]"):
+    with pytest.raises(ValueError, match=r"params are float32\[2\], but opt_state is for float64\[2\]"):
         lbfgs_update(rosenbrock, np.ones(2, np.float32), opt_state)
     with pytest.raises(TypeError, match=r"must return \(value, grads\) with a number, but the value is a tuple"):
         lbfgs_update(lambda x: ((1.0, None), x), x, opt_state)

@@ -34,10 +34,10 @@ class TrainConfig:
     0.9
 
     Args:
-        epochs: the number of passes over the examples; of iterations of L-BFGS, each of which needs one pass or more.
+        epochs: the number of passes over the examples; for L-BFGS, of iterations, which need one or more passes each.
         batch_size: the number of examples per step. The last batch of an epoch has the remaining examples, at least 2
             with batch norm, whose statistics are then noisy; `fnet.data.even_batch_size` avoids small last batches.
-            With L-BFGS, the number of examples that are in memory at a time.
+            For L-BFGS, the number of examples in memory at a time.
         optimizer: "adam", "sgd" or "lbfgs". L-BFGS minimizes the loss of all examples, see `fnet.lbfgs_update`; it
             allows neither batch norm, dropout nor input noise, and has no learning rate.
         learning_rate: the learning rate of every step, or the peak of the schedule.
@@ -48,9 +48,9 @@ class TrainConfig:
         nesterov: whether SGD uses Nesterov momentum.
         b1, b2, eps, bias_correction: parameters of Adam, see `fnet.adam_update`.
         weight_decay: decoupled weight decay; a step shrinks parameters by `learning_rate * weight_decay`. L-BFGS
-            minimizes the loss plus `weight_decay / 2 * |params|^2`; the losses in the records are without this term.
+            minimizes the loss plus `weight_decay / 2 * |params|^2`; the losses in the records exclude this term.
         decay_weights_only: exclude biases and the scales of batch norms from weight decay.
-        tolerance: L-BFGS stops when no element of the gradient is larger than this in absolute value.
+        tolerance: L-BFGS stops when no element of the gradient exceeds this in absolute value.
         clip_norm: the largest global norm of the gradients; None disables clipping.
         label_smoothing: see `fnet.losses.label_targets`.
         class_weight: a weight for each class, or "balanced", see `example_weights`; None means equal weights.

@@ -16,27 +16,27 @@ from fnet.training.examples import Examples
 
 __all__ = ["FullBatch", "check_fixed_loss"]
 
-KEPT = 2**26  # bytes of features that are gathered and scaled once; more are, chunk by chunk, for each evaluation
+KEPT = 2**26  # bytes of features that are gathered and scaled once; more features are processed at each evaluation
 
-Batch: TypeAlias = tuple[Array, Array, Array | None]  # as `Examples.batch` makes it
-Chunk: TypeAlias = tuple[float, int, Batch]  # with its share in the loss, and the number of its examples
+Batch: TypeAlias = tuple[Array, Array, Array | None]  # from `Examples.batch`
+Chunk: TypeAlias = tuple[float, int, Batch]  # share of the loss, number of examples, batch
 
 
 def check_fixed_loss(config: MLPConfig) -> None:
-    """Raise a ValueError where the loss of a network is not a function of its parameters and the examples alone."""
+    """Raise a ValueError unless the loss of a network is a function of only its parameters and the examples."""
     names = ("batch_norm", "dropout", "input_dropout") if config.hidden_sizes else ("input_dropout",)
     for name in names:
         if value := getattr(config, name):
             raise ValueError(
-                f'optimizer="lbfgs" needs a loss without noise, where an example does not depend on its batch: '
+                f'optimizer="lbfgs" needs a loss without noise that is independent of batches: '
                 f"batch_norm=False, dropout=0.0 and input_dropout=0.0; got {name}={value}"
             )
 
 
 class FullBatch:
-    """A network in training by L-BFGS, on the memory of an engine.
+    """A network in training by L-BFGS, in the memory of an engine.
 
-    With the mean loss f_c of each chunk of the examples, its share w_c in all weights, and the weight decay alpha, it
+    With the mean loss f_c of each chunk of examples, its share w_c of the total weight, and the weight decay alpha, it
     minimizes::
 
         sum_c w_c f_c(p) + alpha / 2 |p|^2
@@ -51,7 +51,7 @@ class FullBatch:
         self.kept: list[Chunk] | None = None
         self.keeps = len(examples.used) * config.sizes[0] * np.dtype(config.dtype).itemsize <= KEPT
 
-        self.total = engine.moments[0]  # memory like the gradient, for the sum over the chunks
+        self.total = engine.moments[0]  # sum over the chunks, in memory like that of the gradient
         leaves, self.treedef = tree.flatten(engine.params.params)
         ends = [0, *itertools.accumulate(leaf.size for leaf in leaves)]
         self.parts = [(slice(*ends), leaf.shape) for ends, leaf in zip(itertools.pairwise(ends), leaves, strict=True)]
@@ -65,11 +65,11 @@ class FullBatch:
         self.x = np.zeros(ends[-1], config.dtype)
         self.state: State = ()
         self.opt_state: LBFGSState | None = None
-        self.key = random.key(0)  # which no noise asks for
-        self.scores: list[tuple[Array, float, float]] = []  # of the last evaluations: gradient, loss, and sum of scores
+        self.key = random.key(0)  # unused, since there is no noise
+        self.scores: list[tuple[Array, float, float]] = []  # gradient, loss and sum of scores of the last evaluations
 
     def load(self, params: Params, state: State, opt_state: LBFGSState) -> None:
-        """Begin at a state; one that does not come from `unload` is evaluated, since it may be of other examples."""
+        """Start from a state. A state that is not from `unload` is evaluated, as it may come from other examples."""
         if opt_state is self.opt_state:
             return
         self.x, self.state, self.opt_state = tree.ravel(params)[0], state, opt_state
@@ -77,15 +77,15 @@ class FullBatch:
             self.opt_state = begun(opt_state, self.evaluate(self.x))
 
     def unload(self) -> tuple[Params, State, LBFGSState]:
-        """The state, of read-only arrays."""
+        """The state, with read-only arrays."""
         assert self.opt_state is not None
         params = tree.unflatten(self.treedef, [self.x[part].reshape(shape) for part, shape in self.parts])
         return params, self.state, self.opt_state
 
     def step(self) -> tuple[float, float]:
-        """One iteration; the loss, without the decay, and the sum of the scores of the parameters that it ends with.
+        """One iteration; returns the loss without weight decay, and the sum of the scores, for the new parameters.
 
-        A loss that is not finite is returned, and nothing is updated.
+        If the loss is not finite, nothing is updated.
         """
         assert self.opt_state is not None
         x, opt_state = flat_update(self.evaluate, self.x, self.opt_state)
@@ -96,7 +96,7 @@ class FullBatch:
         return loss, score
 
     def evaluate(self, x: Array) -> Evaluated:
-        """What is minimized, and its gradient."""
+        """The objective and its gradient."""
         engine, total = self.engine, self.total.array
         for leaf, (part, _) in zip(self.params, self.parts, strict=True):
             leaf[:] = x[part]
