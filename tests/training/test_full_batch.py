@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("options", "train_options", "message"),
     [
-        ({"batch_norm": True}, {}, "needs a loss without noise, .* got batch_norm=True"),
+        ({"batch_norm": True}, {}, "needs a loss without noise .* got batch_norm=True"),
         ({"dropout": 0.1}, {}, "batch_norm=False, dropout=0.0 and input_dropout=0.0; got dropout=0.1"),
         ({"sizes": (4, 3), "input_dropout": 0.1}, {}, "got input_dropout=0.1"),
         (
