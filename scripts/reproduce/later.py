@@ -89,7 +89,7 @@ def first_trials() -> list[Trial]:
 
 def judging_trials(first: Trials, seeds: int) -> list[Trial]:
     """Each pair with its learning rate, with the seeds that judge."""
-    chosen = choose(first).values()  # pair after pair for each seed, lest one has the machine at a busier time
+    chosen = choose(first).values()  # seed after seed, so that a busy machine slows all pairs alike
     return [trial._replace(seed=FIRST + 1 + i) for i in range(seeds) for trial in chosen]
 
 

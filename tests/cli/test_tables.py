@@ -16,6 +16,7 @@ import pytest
 
 from fnet import MLPConfig, calibration, model, testing
 from fnet.cli import scores as cli_scores
+from fnet.cli import train
 
 from .conftest import Fnet, interrupting, refused, succeeds
 
@@ -337,8 +338,6 @@ def test_folds_judge_each_row_by_a_network_that_has_not_seen_it(
 def test_folds_go_on_where_they_were_interrupted(
     tmp_path: Path, fnet_command: Fnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fnet.cli import train
-
     from .test_train import exact
 
     command = ["train", "--folds", "2", "--hidden", "8", "--epochs", "4", "--no-pictures", "--quiet"]
@@ -355,3 +354,11 @@ def test_folds_go_on_where_they_were_interrupted(
 def test_folds_and_ensembles_are_one_or_the_other(tmp_path: Path, fnet_command: Fnet) -> None:
     error = refused(fnet_command("train", "--folds", "2", "--ensemble", "2", "--out", tmp_path / "run"))
     assert "omit --ensemble" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "networks"), [([], (3, None)), (["--ensemble", "1"], (1, None)), (["--folds", "5"], (1, 5))]
+)
+def test_the_ensemble_of_a_preset_can_be_overruled(words: list[str], networks: tuple[int, int | None]) -> None:
+    args = train.parse_args(["--preset", "chen-wu-large", *words])
+    assert (args.ensemble, args.folds) == networks

@@ -48,9 +48,16 @@ def test_the_table_is_of_the_results(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert (tmp_path / f"{data}.png").stat().st_size > 10_000
 
 
-def test_the_ladder_ends_at_the_preset() -> None:
-    top = script.recipes()[len(script.LADDER) - 1]
-    assert {**top.changes, "calibrate": "if possible"} == presets.BEST  # which is no part of the training
+@pytest.mark.parametrize(
+    ("name", "preset", "also"),
+    [
+        (script.LADDER[-1][0], presets.BEST, {"calibrate": "if possible"}),
+        (script.LARGER[-1][0], presets.LARGE, {"calibrate": "if possible", "ensemble": 3}),
+    ],
+)
+def test_the_last_line_is_the_preset(name: str, preset: dict[str, Any], also: dict[str, Any]) -> None:
+    (changes,) = (recipe.changes for recipe in script.recipes() if recipe.name == name)
+    assert {**changes, **also} == preset, "except for what is no part of the training of a network"
 
 
 @pytest.mark.parametrize(
