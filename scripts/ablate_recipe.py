@@ -48,15 +48,8 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
 # Each line adds to the lines above it, from chen-wu-best to a network of chen-wu-large.
 LARGER: list[tuple[str, dict[str, Any]]] = [
     (
-        "3 x 512, 50 epochs, batch 256, dropout 0.25, noise 0.4, decay 0.8",
-        {
-            "hidden": [512, 512, 512],
-            "epochs": 50,
-            "batch_size": 256,
-            "dropout": 0.25,
-            "input_noise": 0.4,
-            "weight_decay": 0.8,
-        },
+        "3 x 512, 50 epochs, batch 256, decay 0.8",
+        {"hidden": [512, 512, 512], "epochs": 50, "batch_size": 256, "weight_decay": 0.8},
     ),
     ("the same, and dropout 0.2 on the input", {"input_dropout": 0.2}),
 ]

@@ -42,10 +42,8 @@ LARGE: dict[str, Any] = {
     **BEST,
     "ensemble": 3,  # in `fnet train`; a sweep trains single networks
     "hidden": [512, 512, 512],
-    "dropout": 0.25,
     "input_dropout": 0.2,
     "batch_size": 256,
-    "input_noise": 0.4,
     "weight_decay": 0.8,
     "epochs": 50,
 }
