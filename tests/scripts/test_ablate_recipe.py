@@ -23,9 +23,12 @@ def ablate(out: Path, *words: str) -> int:
     return run(script.main, ["--engine", "numpy", "--out", str(out), *words])
 
 
-def test_the_table_is_of_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_is_of_the_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    monkeypatch.setitem(script.LARGER[0][1], "epochs", 1)
     options = ["--data", "wine", "iris", "--epochs", "1", "--seeds", "2", "--batch-size", "256"]
     assert ablate(tmp_path, *options) == 0
     with (tmp_path / "results.csv").open(newline="") as file:
