@@ -1,6 +1,6 @@
 """Reproduce every study of Chen & Wu over several seeds, and decide for each of their findings if it is confirmed.
 
-    python scripts/reproduce                                        on the embedded digits, about three minutes
+    python scripts/reproduce                                        on the embedded digits, 90 s on two cores
     python scripts/reproduce --data PATH --valid-size 5000 --out DIR
 
 The best model (Fig. 5-7, Tables I and II), number of layers, hidden size, learning rate, batch size, dropout, optimizer
