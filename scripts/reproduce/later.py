@@ -138,8 +138,8 @@ def find(results: Chapter) -> list[tuple[str, str, str]]:
         ("With Adam, ReLU is the best activation", best(results, theirs, [(a, "Adam") for a in ACTIVATIONS])),
         ("With ReLU, Adam is the best optimizer", best(results, theirs, [("ReLU", o) for o in OPTIMIZERS])),
     ]
-    for activation in NAMED:
-        for o in OPTIMIZERS:
+    for activation in [a for a in ACTIVATIONS if a != "ReLU"]:
+        for o in OPTIMIZERS if activation in NAMED else ["Adam"]:
             claim = f"With {o}, {activation} is better than ReLU"
             checks.append((claim, best(results, (activation, o), [("ReLU", o)])))
     for loss in (False, True):
