@@ -51,7 +51,7 @@ LARGER: list[tuple[str, dict[str, Any]]] = [
         "3 x 512, 50 epochs, batch 256, decay 0.8",
         {"hidden": [512, 512, 512], "epochs": 50, "batch_size": 256, "weight_decay": 0.8},
     ),
-    ("the same, and dropout 0.2 on the input", {"input_dropout": 0.2}),
+    ("3 x 512, and dropout 0.2 on the input", {"input_dropout": 0.2}),
 ]
 SKLEARN = ("breast_cancer", "iris", "wine")
 
@@ -67,7 +67,7 @@ class Recipe(NamedTuple):
 
 
 def recipes() -> list[Recipe]:
-    """Each line of the ladder with all lines above it, the other changes on top of the ladder, and each line alone."""
+    """The ladder, the other changes and the larger network on top of it, and each line of the ladder alone."""
     steps = climb(LADDER, {}, None)
     top = steps[-1]
     others = [Recipe(name, {**top.changes, **change}, top.name) for name, change in OTHERS]

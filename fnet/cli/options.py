@@ -21,6 +21,7 @@ __all__ = [
     "add_run_options",
     "add_training_options",
     "defaults",
+    "given",
     "model_config",
     "parse",
     "prepare_tensorboard",
@@ -125,9 +126,14 @@ def parse(parser: Parser, argv: list[str]) -> argparse.Namespace:
     parser.set_defaults(preset=preset, **PRESETS.get(preset, {}))  # the parser refuses an unknown preset
     if known.optimizer == "lbfgs":
         parser.set_defaults(**LBFGS)
-    if any(argument.partition("=")[0] == "--quantiles" for argument in argv):
+    if given(argv, "--quantiles"):
         parser.set_defaults(**QUANTILES)
     return parser.parse(argv)
+
+
+def given(argv: list[str], option: str) -> bool:
+    """Whether the command line has the option."""
+    return any(argument.partition("=")[0] == option for argument in argv)
 
 
 def defaults(**changes: Any) -> argparse.Namespace:

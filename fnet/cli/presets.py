@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from fnet import TrainConfig
 from fnet.data import even_batch_size
 
-__all__ = ["BEST", "LARGE", "LBFGS", "PRESETS", "QUANTILES", "DataFacts", "Decided"]
+__all__ = ["LBFGS", "PRESETS", "QUANTILES", "DataFacts", "Decided"]
 
 
 class DataFacts(NamedTuple):
@@ -40,7 +40,7 @@ BEST: dict[str, Any] = {
 }
 LARGE: dict[str, Any] = {
     **BEST,
-    "ensemble": 3,  # in `fnet train`; a sweep trains single networks
+    "ensemble": 3,
     "hidden": [512, 512, 512],
     "input_dropout": 0.2,
     "batch_size": 256,

@@ -28,7 +28,7 @@ from fnet.cli.data import is_table
 from fnet.cli.folder import locked
 from fnet.cli.output import markdown, mean_and_deviation, visible
 from fnet.cli.parser import Parser
-from fnet.cli.presets import LBFGS
+from fnet.cli.presets import LBFGS, PRESETS
 from fnet.random import Key
 from fnet.sweep import Failure, Outcome, Pool, Run
 from fnet.sweep.executors import cores
@@ -101,6 +101,8 @@ def search(args: argparse.Namespace, pool: Pool) -> int:
     runs = [studies.make_run(args, changes, args.seed) for changes in combinations]
     if args.dry_run or not args.quiet:
         print(plan(args, runs), flush=True)
+        if "ensemble" in PRESETS[args.preset]:
+            print(f"the preset {args.preset} is an ensemble in fnet train; here each run is one of its networks")
     if args.dry_run:
         return 0
     args.out.mkdir(parents=True, exist_ok=True)

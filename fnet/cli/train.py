@@ -69,7 +69,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     if args.resume and args.overwrite:
         parser.error("--resume continues the run in --out, and --overwrite replaces it: use one of them")
     if args.folds:
-        if args.ensemble != parser.get_default("ensemble"):  # which may be that of a preset
+        if args.ensemble > 1 and options.given(argv, "--ensemble"):  # a preset may have one too
             parser.error(f"--folds {args.folds} already trains and averages {args.folds} networks: omit --ensemble")
         args.ensemble = 1
         args.valid_size = 0  # each row is validated once

@@ -115,6 +115,15 @@ def test_a_table_is_swept_with_its_columns(fnet_sweep: Fnet, tmp_path: Path) -> 
     assert "--whitening 0.5" in refused(fnet_sweep("--quiet", *columns, "--grid", "whitening=0.5"))
 
 
+def test_of_a_preset_with_an_ensemble_single_networks_are_compared_and_it_says_so(
+    fnet_command: Fnet, tmp_path: Path
+) -> None:
+    command = ["sweep", "--grid", "hidden=4", "--dry-run", "--engine", "numpy", "--out", tmp_path]
+    note = "the preset chen-wu-large is an ensemble in fnet train; here each run is one of its networks\n"
+    assert note in succeeds(fnet_command(*command, "--preset", "chen-wu-large")).out
+    assert "ensemble" not in succeeds(fnet_command(*command, "--preset", "chen-wu-best")).out
+
+
 def test_toml_and_random(fnet_sweep: Fnet, tmp_path: Path) -> None:
     (tmp_path / "space.toml").write_text('dropout = "0..0.5"\nhidden = [4, [8, 4]]\nbatch_norm = false\n')
     words = ["--toml", tmp_path / "space.toml", "--grid", "learning_rate=1e-3..1e-2:log", "--random", 3]

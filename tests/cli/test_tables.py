@@ -352,8 +352,8 @@ def test_folds_go_on_where_they_were_interrupted(
 
 
 def test_folds_and_ensembles_are_one_or_the_other(tmp_path: Path, fnet_command: Fnet) -> None:
-    error = refused(fnet_command("train", "--folds", "2", "--ensemble", "2", "--out", tmp_path / "run"))
-    assert "omit --ensemble" in error
+    for words in (["--ensemble", "2"], ["--preset", "chen-wu-large", "--ensemble=3"]):
+        assert "omit --ensemble" in refused(fnet_command("train", "--folds", "2", *words, "--out", tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fnet.cli import presets
 from fnet.cli.main import run
+from fnet.cli.presets import PRESETS
 from fnet.sweep import Failure, Outcome, runs
 
 from .conftest import load_script
@@ -54,8 +54,8 @@ def test_the_table_is_of_the_results(
 @pytest.mark.parametrize(
     ("name", "preset", "also"),
     [
-        (script.LADDER[-1][0], presets.BEST, {"calibrate": "if possible"}),
-        (script.LARGER[-1][0], presets.LARGE, {"calibrate": "if possible", "ensemble": 3}),
+        (script.LADDER[-1][0], PRESETS["chen-wu-best"], {"calibrate": "if possible"}),
+        (script.LARGER[-1][0], PRESETS["chen-wu-large"], {"calibrate": "if possible", "ensemble": 3}),
     ],
 )
 def test_the_last_line_is_the_preset(name: str, preset: dict[str, Any], also: dict[str, Any]) -> None:
