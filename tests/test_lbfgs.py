@@ -1,99 +1,17 @@
-"""L-BFGS against the matrices that it stands for, the Wolfe conditions, SciPy, Optax and scikit-learn."""
+"""L-BFGS against the matrices that it stands for and the Wolfe conditions, and where a search fails."""
 
-import functools
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from minimization import PROBLEMS, ValueAndGrad, minimize, normal, quadratic, rosenbrock
 
-import fnet
 from fnet import checkpoint, tree
 from fnet import random as frandom
-from fnet.lbfgs import LBFGSState, lbfgs_init, lbfgs_update, two_loop_recursion
+from fnet.lbfgs import lbfgs_init, lbfgs_update, two_loop_recursion
 from fnet.testing import assert_trees_close, assert_trees_equal
-
-ValueAndGrad = Callable[[Any], tuple[Any, Any]]
-
-
-# Functions to minimize: each value is written for NumPy and JAX, xp.
-
-
-def rosenbrock_value(xp: Any, x: Any) -> Any:
-    return xp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
-
-
-def rosenbrock(x: Any) -> tuple[Any, Any]:
-    grads = np.zeros_like(x)
-    grads[:-1] = -400 * x[:-1] * (x[1:] - x[:-1] ** 2) - 2 * (1 - x[:-1])
-    grads[1:] += 200 * (x[1:] - x[:-1] ** 2)
-    return rosenbrock_value(np, x), grads
-
-
-def curvatures(n: int) -> Any:
-    return np.geomspace(1, 1e6, n) if n < 10 else np.linspace(1, 1e6, n)
-
-
-def quadratic_value(xp: Any, x: Any) -> Any:
-    return xp.sum(0.5 * curvatures(len(x)) * (x - 1) ** 2)
-
-
-def quadratic(x: Any) -> tuple[Any, Any]:
-    return quadratic_value(np, x), curvatures(len(x)) * (x - 1)
-
-
-@functools.cache
-def breast_cancer() -> tuple[Any, Any]:
-    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
-    x, y = datasets.load_breast_cancer(return_X_y=True)
-    return np.column_stack([(x - x.mean(0)) / x.std(0), np.ones(len(x))]), np.where(y, 1.0, -1.0)
-
-
-def logistic_value(xp: Any, w: Any) -> Any:
-    x, y = breast_cancer()
-    return xp.mean(xp.logaddexp(0.0, -y * (x @ w))) + 0.5e-3 * xp.sum(w[:-1] ** 2)
-
-
-def logistic(w: Any) -> tuple[Any, Any]:
-    x, y = breast_cancer()
-    grads = x.T @ (-y / (1 + np.exp(y * (x @ w)))) / len(y)
-    return logistic_value(np, w), grads + 1e-3 * np.append(w[:-1], 0)
-
-
-class Problem(NamedTuple):
-    value: Callable[[Any, Any], Any]
-    value_and_grad: ValueAndGrad
-    starts: list[Any]  # several where the evaluations are chaotic in the last bits of the start
-    gtol: float
-
-
-def normal(seed: int, size: int) -> Any:
-    return frandom.normal(frandom.key(seed), (size,), "float64")
-
-
-PROBLEMS = {
-    "Rosenbrock 2": Problem(
-        rosenbrock_value, rosenbrock, [np.array([-1.2, 1.0]), *(normal(i, 2) for i in range(9))], 1e-6
-    ),
-    "Rosenbrock 100": Problem(rosenbrock_value, rosenbrock, [np.tile([-1.2, 1.0], 50)], 1e-6),
-    "quadratic 5": Problem(quadratic_value, quadratic, [normal(i, 5) for i in range(20)], 1e-6),
-    "quadratic 50": Problem(quadratic_value, quadratic, [np.zeros(50)], 1e-3),
-    "logistic regression": Problem(logistic_value, logistic, [np.zeros(31)], 1e-6),
-}
-
-
-def minimize(value_and_grad: ValueAndGrad, params: Any, gtol: float, *, steps: int = 10_000) -> tuple[Any, LBFGSState]:
-    opt_state = lbfgs_init(params)
-    for _ in range(steps):
-        if np.abs(opt_state.grads).max() <= gtol or opt_state.failed:
-            break
-        params, opt_state = lbfgs_update(value_and_grad, params, opt_state)
-    return params, opt_state
-
-
-# Equations
 
 
 def inverse_hessian(s: Any, y: Any, gamma: float) -> Any:
@@ -431,109 +349,3 @@ def test_errors_say_what_is_wrong() -> None:
         lbfgs_update(lambda x: (1.0, (x[0].astype(np.float32),)), (x,), opt_state)
     with pytest.raises(ValueError, match="the trees differ"):
         lbfgs_update(lambda x: (1.0, (x,)), x, opt_state)
-
-
-# Other libraries
-
-
-@functools.cache
-def minima(name: str) -> tuple[list[Any], int]:
-    """The minima that L-BFGS finds from the starts of a problem, and the evaluations of all."""
-    _, value_and_grad, starts, gtol = PROBLEMS[name]
-    ends = [minimize(value_and_grad, start, gtol) for start in starts]
-    assert not any(opt_state.failed for _, opt_state in ends)
-    return [params for params, _ in ends], sum(int(opt_state.evaluations) for _, opt_state in ends)
-
-
-def assert_same_minima(problem: Problem, actual: list[Any], expected: list[Any]) -> None:
-    values = [[problem.value_and_grad(x)[0] for x in found] for found in (actual, expected)]
-    np.testing.assert_allclose(*values, rtol=1e-9, atol=1e-6)
-    np.testing.assert_allclose(actual, expected, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_the_minima_and_the_evaluations_are_those_of_scipy(name: str) -> None:
-    optimize = pytest.importorskip("scipy.optimize", reason="SciPy is not installed")
-    problem = PROBLEMS[name]
-    actual, evaluations = minima(name)
-    expected, scipy_evaluations = [], 0
-    for start in problem.starts:
-        x, _, info = optimize.fmin_l_bfgs_b(
-            problem.value_and_grad, start, m=10, pgtol=problem.gtol, factr=0, maxiter=10_000, maxfun=100_000
-        )
-        assert info["warnflag"] == 0, info["task"]
-        expected.append(x)
-        scipy_evaluations += info["funcalls"]
-    assert_same_minima(problem, actual, expected)
-    assert evaluations <= 1.3 * scipy_evaluations
-
-
-@functools.cache
-def optax_minima() -> dict[str, tuple[list[Any], int]]:
-    """As `minima`, of all problems: they are filled up with zeros to one size, to compile once."""
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
-    optax = pytest.importorskip("optax", reason="Optax is not installed")
-    size = max(problem.starts[0].size for problem in PROBLEMS.values())
-
-    def branch(problem: Problem) -> Callable[[Any], Any]:
-        return lambda x: problem.value(jax.numpy, x[: problem.starts[0].size])
-
-    @jax.jit
-    def optax_minimize(i: Any, gtol: Any, params: Any) -> Any:
-        value = functools.partial(jax.lax.switch, i, [branch(problem) for problem in PROBLEMS.values()])
-        solver = optax.lbfgs(memory_size=10)
-
-        def unfinished(carry: Any) -> Any:
-            return (abs(carry[2]).max() > gtol) & (carry[4] < 100_000)
-
-        def step(carry: Any) -> Any:
-            params, value_at, grads, opt_state, evaluations = carry
-            updates, opt_state = solver.update(grads, opt_state, params, value=value_at, grad=grads, value_fn=value)
-            value_at, grads, trials = (optax.tree.get(opt_state, k) for k in ("value", "grad", "num_linesearch_steps"))
-            return optax.apply_updates(params, updates), value_at, grads, opt_state, evaluations + trials
-
-        carry = params, *jax.value_and_grad(value)(params), solver.init(params), 1
-        params, _, _, _, evaluations = jax.lax.while_loop(unfinished, step, carry)
-        return params, evaluations
-
-    found: dict[str, tuple[list[Any], int]] = {}
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    try:
-        for i, (name, problem) in enumerate(PROBLEMS.items()):
-            n = problem.starts[0].size
-            ends = [optax_minimize(i, problem.gtol, np.pad(start, (0, size - n))) for start in problem.starts]
-            found[name] = [np.asarray(params)[:n] for params, _ in ends], sum(int(count) for _, count in ends)
-    finally:
-        jax.config.update("jax_enable_x64", before)
-    return found
-
-
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_the_minima_and_the_evaluations_are_those_of_optax(name: str) -> None:
-    expected, optax_evaluations = optax_minima()[name]
-    actual, evaluations = minima(name)
-    assert_same_minima(PROBLEMS[name], actual, expected)
-    assert evaluations <= 1.3 * optax_evaluations
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["iris", "wine"])
-def test_a_network_is_trained_to_a_loss_as_low_as_that_of_scikit_learn(name: str, dtype: Any) -> None:
-    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
-    neural_network = pytest.importorskip("sklearn.neural_network", reason="scikit-learn is not installed")
-    x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
-    x = (x - x.mean(0)) / x.std(0)
-    config = fnet.MLPConfig(sizes=(x.shape[1], 100, 3), batch_norm=False, dropout=0.0, dtype=dtype)
-
-    for seed in range(2):
-        sklearn_model = neural_network.MLPClassifier((100,), solver="lbfgs", alpha=0.0, random_state=seed).fit(x, y)
-        params, state = fnet.init(frandom.key(seed), config)
-
-        def value_and_grad(params: Any, state: Any = state) -> tuple[Any, Any]:
-            (loss, _), grads = fnet.loss_and_grads(config, params, state, x.astype(dtype), y)
-            return loss, grads
-
-        steps = math.ceil(1.3 * sklearn_model.n_iter_)
-        _, opt_state = minimize(value_and_grad, params, 0.0, steps=steps)
-        assert opt_state.value <= sklearn_model.loss_
